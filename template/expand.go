@@ -1,0 +1,60 @@
+package template
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"text/template"
+)
+
+// MaxOutput is the size in bytes beyond which an expansion is refused. A few
+// nested templates can describe gigabytes; the specs they stand in are limited
+// to far less than this.
+const MaxOutput = 2 << 20
+
+// Expand returns text with its templates replaced.
+func (d Data) Expand(text string) (string, error) {
+	if !strings.Contains(text, "{{") {
+		return text, nil
+	}
+	out, err := d.execute(text, nil)
+	return string(out), err
+}
+
+func (d Data) execute(text string, functions template.FuncMap) ([]byte, error) {
+	t := template.New("").Option("missingkey=error").Funcs(template.FuncMap{"join": join}).Funcs(functions)
+	t, err := t.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("expand %q: %w", excerpt(text), err)
+	}
+	var out limited
+	if err := t.Execute(&out, d); err != nil {
+		return nil, fmt.Errorf("expand %q: %w", excerpt(text), err)
+	}
+	return out.Bytes(), nil
+}
+
+// join puts separator between the other arguments.
+func join(separator string, parts ...string) string { return strings.Join(parts, separator) }
+
+// excerpt keeps an error readable when the template is a whole file.
+func excerpt(text string) string {
+	const longest = 80
+	if len(text) <= longest {
+		return text
+	}
+	return text[:longest] + "…"
+}
+
+// limited is a buffer that refuses to grow beyond MaxOutput.
+type limited struct{ bytes.Buffer }
+
+func (l *limited) Write(p []byte) (int, error) {
+	if l.Len()+len(p) > MaxOutput {
+		return 0, errTooLarge
+	}
+	return l.Buffer.Write(p)
+}
+
+var errTooLarge = errors.New("the result is larger than 2 MiB; make the template produce less")
