@@ -1,0 +1,27 @@
+// Package raft makes a sequence of entries durable and the same on every manager,
+// and hands them to a [StateMachine].
+//
+// It drives go.etcd.io/raft/v3's RawNode. What that library decides, is decided
+// there; what is here is the log and snapshot files, the goroutines, and the order
+// in which the state machine hears of things. Its promises:
+//
+//   - What [StateMachine.Apply] has seen is durable on a majority of the members,
+//     and every member applies the same entries in the same order.
+//   - Proposals made in one term commit in the order in which they were proposed,
+//     without gaps from the first: if one is refused or lost, so are all after it.
+//   - [StateMachine.Lead] is called when everything that was in the log at the
+//     election is applied, [StateMachine.Follow] before anything of another leader is.
+//   - A member that cannot write or sync its files stops: [Node.Run] returns an error
+//     that names the file. Nothing is retried and then acknowledged, since after a
+//     failed sync nobody knows what the disk holds.
+//   - Everything on disk is encrypted and authenticated with a key derived from
+//     [Config.Key]; the state machine never sees an altered byte.
+//
+// Run owns three goroutines. The raft loop steps RawNode and never waits for disk or
+// network. The appender takes all that was handed to it while it was busy, writes it
+// at once and syncs once: the slower the disk, the larger the batches, and an idle
+// node adds no delay. The applier calls the state machine. A fourth runs while a
+// snapshot is written.
+//
+// Nothing here knows what the entries mean.
+package raft

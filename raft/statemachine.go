@@ -1,0 +1,44 @@
+package raft
+
+import "io"
+
+// Entry is one committed entry of the log.
+type Entry struct {
+	Index, Term uint64
+	Data        []byte
+}
+
+// StateMachine is what raft replicates. All methods are called from one goroutine
+// (the applier; from [New] until Run starts it), in the order of the log, except
+// Refused, which the raft loop calls. They must not wait for a proposal.
+//
+// A state machine that proposes must not call [Node.Propose] concurrently with its
+// own Lead or Follow: once Follow has returned, nothing that was built on the lost
+// term may be proposed. A lock that both take does that.
+type StateMachine interface {
+	// Apply applies committed entries. Entries without data and changes of
+	// membership are not among them. An error is fatal: replicas must not differ.
+	Apply(entries []Entry) error
+	// Applied reports that everything up to index is applied, entries without
+	// data too. It follows each Apply.
+	Applied(index uint64)
+	// Refused gives back proposals that will never be committed.
+	Refused(data [][]byte)
+	// Lead reports that this member leads in term, and that everything which was in
+	// the log at its election is applied. From here on proposals are taken.
+	Lead(term uint64)
+	// Follow reports that this member, which led, no longer does. The outcome of
+	// proposals that were neither applied nor refused is unknown.
+	Follow()
+	// Snapshot captures the state as of the last Applied. It is cheap; the
+	// work is in Snapshot.WriteTo.
+	Snapshot() (Snapshot, error)
+	// Restore replaces the state by one that Snapshot.WriteTo wrote.
+	Restore(r io.Reader) error
+}
+
+// Snapshot is one state of a state machine. WriteTo runs on another goroutine,
+// while the state machine goes on.
+type Snapshot interface {
+	WriteTo(w io.Writer) (int64, error)
+}
