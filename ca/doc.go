@@ -1,0 +1,17 @@
+// Package ca is the identity of nodes: roots, certificates, join tokens, the
+// files that keep them and the TLS that uses them.
+//
+// A cluster has one Root, made once by its first manager; its key lives in the
+// cluster object only and is used through a Signer. The cluster's ID is the
+// organization (O) of every certificate, the role its organizational unit (OU),
+// the node's ID its common name (CN).
+//
+// What makes certificates is pure: time and randomness are arguments. Identity
+// holds what a node is at this moment and may be replaced while connections are
+// open; new handshakes see the new one. Files writes each file atomically, so
+// that after a crash a node finds its old identity or its new one, never half
+// of either. Renewer has the only goroutine shape here, Run(ctx).
+//
+// Join tokens and keys are secrets: they print as "[secret]" and are compared in
+// constant time. Errors name what was read, why it is refused and what to do.
+package ca

@@ -1,0 +1,18 @@
+// Package rpc is the gRPC server and its interceptors, in this order: recover,
+// observe, identify, authorize, route. NewServer is the only place in the tree
+// that makes a grpc.Server.
+//
+// Promises:
+//   - A method that declares no rule (docker.protobuf.plugin.tls_authorization)
+//     or has no route in this package's table does not start: NewServer fails.
+//   - Who calls comes from the verified certificate, or is this machine's own
+//     identity for the unix socket. Whether they may is asked of the
+//     certificate and of the store, for each request.
+//   - Handlers return errors of package model (or gRPC statuses of their own);
+//     kinds become codes in one place. A panic fails its own request only.
+//   - A request whose route needs a leader waits for one until its deadline, at
+//     most LeaderWait, woken by the election, then answers Unavailable.
+//
+// The package starts no goroutine of its own; those of grpc.Server end with
+// Stop, which waits for handlers.
+package rpc

@@ -1,0 +1,68 @@
+package rpc
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc/peer"
+
+	"skep/ca"
+	"skep/model"
+)
+
+// Identity is who makes a request. The zero value is a caller without a
+// certificate.
+type Identity struct {
+	// NodeID is the common name of the caller's certificate, empty without one.
+	NodeID string
+	// Org is the organization: the cluster the certificate was issued for.
+	Org string
+	// Roles are the organizational units.
+	Roles []string
+	// Addr is the address the request came from.
+	Addr string
+	// Local is true for requests over the unix socket: they are this node's own.
+	Local bool
+	// NotAfter is when the certificate expires; zero for local callers.
+	NotAfter time.Time
+}
+
+// Is reports whether the caller's certificate carries a role, ca.WorkerOU or
+// ca.ManagerOU.
+func (id Identity) Is(role string) bool { return slices.Contains(id.Roles, role) }
+
+type callerKey struct{}
+
+// WithCaller returns a context whose requests are made by id: for servers in
+// this process and for tests of handlers.
+func WithCaller(ctx context.Context, id Identity) context.Context {
+	return context.WithValue(ctx, callerKey{}, id)
+}
+
+// Caller returns who makes the request of this context, the zero Identity when
+// nobody is known.
+func Caller(ctx context.Context) Identity {
+	id, _ := ctx.Value(callerKey{}).(Identity)
+	return id
+}
+
+// identify reads the caller from the connection.
+func (s *server) identify(ctx context.Context) (Identity, error) {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return Identity{}, model.Errorf(model.Internal, "a request without a connection")
+	}
+	switch auth := p.AuthInfo.(type) {
+	case localPeer:
+		if s.cfg.Local == nil {
+			return Identity{Addr: p.Addr.String()}, nil
+		}
+		id := s.cfg.Local()
+		id.Local = true
+		return id, nil
+	case ca.Peer:
+		return Identity{NodeID: auth.NodeID, Org: auth.Org, Roles: auth.OUs, Addr: p.Addr.String(), NotAfter: auth.NotAfter}, nil
+	}
+	return Identity{Addr: p.Addr.String()}, nil
+}

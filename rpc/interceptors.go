@@ -1,0 +1,86 @@
+package rpc
+
+import (
+	"context"
+	"log/slog"
+	"runtime/debug"
+
+	"google.golang.org/grpc"
+
+	"skep/api"
+	"skep/model"
+)
+
+// recoverUnary keeps a panic of a handler to its own request.
+func (s *server) recoverUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
+	defer s.recover(info.FullMethod, &err)
+	return next(ctx, req)
+}
+
+func (s *server) recoverStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+	defer s.recover(info.FullMethod, &err)
+	return next(srv, ss)
+}
+
+func (s *server) recover(fullMethod string, err *error) {
+	if p := recover(); p != nil {
+		s.cfg.Log.Error("a request panicked", slog.String("rpc.method", fullMethod), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+		s.cfg.Metrics.panicked(fullMethod)
+		*err = statusOf(model.Errorf(model.Internal, "%s failed inside the manager: its log says more: please report it", fullMethod))
+	}
+}
+
+// admitUnary identifies, authorizes and routes, then calls the handler.
+func (s *server) admitUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	ctx, err := s.admit(ctx, info.FullMethod)
+	if err != nil {
+		return nil, err
+	}
+	return next(ctx, req)
+}
+
+func (s *server) admitStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	ctx, err := s.admit(ss.Context(), info.FullMethod)
+	if err != nil {
+		return err
+	}
+	return next(srv, &callerStream{ServerStream: ss, ctx: ctx})
+}
+
+func (s *server) admit(ctx context.Context, fullMethod string) (context.Context, error) {
+	id, err := s.identify(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ctx = WithCaller(ctx, id)
+	m := s.methods[fullMethod]
+	if m == nil { // not registered: the handler of unknown methods answers
+		return ctx, nil
+	}
+	if err := s.authorize(id, m); err != nil {
+		return nil, err
+	}
+	return ctx, s.route(ctx, m)
+}
+
+// callerStream is a stream whose context knows the caller.
+type callerStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s *callerStream) Context() context.Context { return s.ctx }
+
+func (s *server) unknown(_ any, stream grpc.ServerStream) error {
+	fullMethod, _ := grpc.MethodFromServerStream(stream)
+	if s.cfg.Unknown != nil {
+		return s.cfg.Unknown(fullMethod)
+	}
+	return model.Errorf(model.Unimplemented, "%s is not served here", fullMethod)
+}
+
+// nobody is the authorizer of a server that has none: no node is known.
+type nobody struct{}
+
+func (nobody) ClusterID() string                      { return "" }
+func (nobody) Node(string) (api.NodeRole, bool, bool) { return api.NodeRole_WORKER, false, true }

@@ -1,0 +1,117 @@
+package rpc
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+)
+
+const (
+	// MaxReceive is the largest message that a server takes.
+	MaxReceive = 4 << 20
+	// DefaultMaxStreams bounds the concurrent streams of one connection.
+	DefaultMaxStreams = 256
+
+	// TLS connections and those of the unix socket buffer what they read
+	// themselves, so gRPC reads unbuffered. Writes are gathered in a buffer
+	// that idle connections give back.
+	readBuffer  = 0
+	writeBuffer = 16 << 10
+	// connectTimeout bounds how long a new connection may take until it speaks HTTP/2.
+	connectTimeout = 10 * time.Second
+)
+
+// Config is what a server is made of.
+type Config struct {
+	// Credentials serve TLS connections: ca.Identity.ServerCredentials for the
+	// remote port, LocalCredentials for the unix socket. Required.
+	Credentials credentials.TransportCredentials
+	// Authorizer judges callers with certificates. Required unless every caller
+	// is local.
+	Authorizer Authorizer
+	// Local is the identity of callers over the unix socket: this node's own.
+	// Local is set on what it returns. Nil means that such callers are nobody.
+	Local func() Identity
+	// Leadership routes. Nil answers everything here, at once.
+	Leadership Leadership
+	// Unknown answers methods that are not registered, for instance with the
+	// sentence that this node is a worker. Nil is Unimplemented.
+	Unknown func(fullMethod string) error
+	// MaxStreams bounds the concurrent streams of one connection; 0 is DefaultMaxStreams.
+	MaxStreams uint32
+	// Now is the wall clock that certificates are held against; nil is time.Now.
+	Now func() time.Time
+	// Log takes errors of handlers at debug, panics at error; nil discards.
+	Log *slog.Logger
+	// Metrics counts requests; nil counts nothing. Servers may share one.
+	Metrics *Metrics
+}
+
+// server is the interceptors' state; it never changes once NewServer returned.
+type server struct {
+	cfg     Config
+	methods map[string]*method
+}
+
+// NewServer returns a server with the services that register adds. It fails
+// when a method has no rule or no route. Serve it, and Stop it: Stop returns when
+// its handlers have.
+func NewServer(cfg Config, register ...func(grpc.ServiceRegistrar)) (*grpc.Server, error) {
+	if cfg.Credentials == nil {
+		return nil, errors.New("new server: it has no credentials")
+	}
+	if cfg.Authorizer == nil && cfg.Local == nil {
+		return nil, errors.New("new server: it has no authorizer")
+	}
+	if cfg.Authorizer == nil {
+		cfg.Authorizer = nobody{}
+	}
+	if cfg.MaxStreams == 0 {
+		cfg.MaxStreams = DefaultMaxStreams
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &server{cfg: cfg, methods: make(map[string]*method)}
+	g := grpc.NewServer(
+		grpc.Creds(cfg.Credentials),
+		grpc.MaxRecvMsgSize(MaxReceive),
+		grpc.MaxConcurrentStreams(cfg.MaxStreams),
+		grpc.ReadBufferSize(readBuffer),
+		grpc.WriteBufferSize(writeBuffer),
+		grpc.ConnectionTimeout(connectTimeout),
+		grpc.WaitForHandlers(true),
+		grpc.UnknownServiceHandler(s.unknown),
+		grpc.ChainUnaryInterceptor(s.recoverUnary, s.observeUnary, s.admitUnary),
+		grpc.ChainStreamInterceptor(s.recoverStream, s.observeStream, s.admitStream),
+	)
+	for _, r := range register {
+		r(g)
+	}
+	services := g.GetServiceInfo()
+	names := make([]string, 0, len(services))
+	for name := range services {
+		names = append(names, name)
+	}
+	slices.Sort(names) // the same fault gives the same error
+	var faults []error
+	for _, name := range names {
+		methods, err := methodsOf(name)
+		faults = append(faults, err)
+		for _, m := range methods {
+			s.methods[m.full] = m
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, fmt.Errorf("new server: %w", err)
+	}
+	return g, nil
+}
