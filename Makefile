@@ -1,0 +1,66 @@
+# `make help` lists what there is. Everything here needs Go, make and, for
+# `race`, a C compiler; the tools are built from the modules under tools/.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+GO ?= go
+BIN := $(CURDIR)/bin
+
+# Commands as far as they are there, and the hand-written modules beside the main one.
+COMMANDS := $(patsubst %/main.go,./%,$(wildcard cmd/*/main.go examples/*/main.go))
+MODULES := tools/protogen
+
+LINT := $(GO) tool -modfile=$(CURDIR)/tools/golangci-lint/go.mod golangci-lint
+VULN := $(GO) tool -modfile=$(CURDIR)/tools/govulncheck/go.mod govulncheck
+
+.PHONY: help
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build all packages, and the commands into bin/.
+	$(GO) build ./...
+	$(if $(COMMANDS),$(GO) build -o $(BIN)/ $(COMMANDS))
+
+.PHONY: test
+test: ## Run the tests (minutes; needs Go only).
+	$(GO) test ./...
+
+.PHONY: race
+race: ## Run the tests under the race detector.
+	$(GO) test -race ./...
+
+.PHONY: interop
+interop: build ## Check against the public SwarmKit module, and drive our binaries with it.
+	cd test/interop && SKEP_BIN=$(BIN) $(GO) test -count=1 ./...
+
+.PHONY: bench
+bench: ## Run the benchmarks beside the code.
+	$(GO) test -run='^$$' -bench=. -benchmem ./...
+
+.PHONY: vet
+vet: ## Run go vet on every module.
+	$(GO) vet ./...
+	for m in $(MODULES); do (cd $$m && $(GO) vet ./...); done
+
+.PHONY: lint
+lint: ## Run golangci-lint on every module (its first build takes a minute or two).
+	$(LINT) run ./...
+	for m in $(MODULES); do (cd $$m && $(LINT) run ./...); done
+
+.PHONY: check
+check: build vet lint test ## What must pass before a commit: build, vet, lint, test.
+
+.PHONY: generate
+generate: ## Write api/**/*.pb.go from the .proto files beside them.
+	$(GO) run -C tools/protogen . ../..
+
+.PHONY: vuln
+vuln: ## Look for known vulnerabilities (needs the network; no part of check).
+	$(VULN) ./...
+
+.PHONY: clean
+clean: ## Remove what build made.
+	rm -rf $(BIN)
