@@ -1,0 +1,258 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"skep/api"
+	"skep/api/skep"
+)
+
+func (a *app) task() *cobra.Command {
+	return noun("task", "Look at tasks", a.taskList(), a.taskInspect(), a.taskRemove(), a.taskLogs())
+}
+
+func (a *app) tasks(control api.ControlClient) finder[*api.Task] {
+	return finder[*api.Task]{
+		kind: "task",
+		name: taskName,
+		get: func(ctx context.Context, id string) (*api.Task, error) {
+			r, err := control.GetTask(ctx, &api.GetTaskRequest{TaskId: id})
+			return r.GetTask(), err
+		},
+		list: func(ctx context.Context, q query) ([]*api.Task, error) {
+			r, err := control.ListTasks(ctx, &api.ListTasksRequest{Filters: &api.ListTasksRequest_Filters{
+				Names: q.names, NamePrefixes: q.namePrefixes, IdPrefixes: q.idPrefixes}})
+			return r.GetTasks(), err
+		},
+	}
+}
+
+func (a *app) taskList() *cobra.Command {
+	var all, quiet bool
+	c := &cobra.Command{
+		Use: "ls", Aliases: []string{"list"}, Short: "List tasks", Args: cobra.NoArgs,
+		Example: "  swarmctl task ls\n  swarmctl task ls --all -o json",
+		RunE: func(c *cobra.Command, _ []string) error {
+			control, err := a.control()
+			if err != nil {
+				return err
+			}
+			r, err := control.ListTasks(c.Context(), &api.ListTasksRequest{})
+			if err != nil {
+				return err
+			}
+			return a.printTasks(c.Context(), control, current(r.Tasks, all), quiet)
+		},
+	}
+	c.Flags().BoolVarP(&all, "all", "a", false, "also tasks that have ended")
+	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "print IDs only")
+	return c
+}
+
+// current leaves out tasks that are not meant to run any more, unless all is asked for.
+func current(tasks []*api.Task, all bool) []*api.Task {
+	if all {
+		return tasks
+	}
+	return slices.DeleteFunc(tasks, func(t *api.Task) bool { return t.DesiredState > api.TaskState_RUNNING })
+}
+
+// printTasks lists tasks by service and slot, the newest of a slot first.
+func (a *app) printTasks(ctx context.Context, control api.ControlClient, tasks []*api.Task, quiet bool) error {
+	slices.SortStableFunc(tasks, func(x, y *api.Task) int {
+		return cmp.Or(
+			strings.Compare(x.GetServiceAnnotations().GetName(), y.GetServiceAnnotations().GetName()),
+			strings.Compare(x.ServiceId, y.ServiceId),
+			cmp.Compare(x.Slot, y.Slot),
+			y.GetMeta().GetCreatedAt().AsTime().Compare(x.GetMeta().GetCreatedAt().AsTime()),
+		)
+	})
+	node := func(id string) string { return id }
+	if !a.noResolve && !quiet && a.format == "table" && len(tasks) > 0 {
+		names, err := nodeNames(ctx, control)
+		if err != nil {
+			return err
+		}
+		node = func(id string) string { return cmp.Or(names[id], id) }
+	}
+	now := time.Now()
+	return list(a, quiet, tasks, []column[*api.Task]{
+		{"ID", func(t *api.Task) string { return t.Id }},
+		{"NAME", shortTaskName},
+		{"NODE", func(t *api.Task) string { return node(t.NodeId) }},
+		{"DESIRED", func(t *api.Task) string { return title(t.DesiredState) }},
+		{"STATE", func(t *api.Task) string {
+			return strings.TrimSpace(title(t.GetStatus().GetState()) + " " + age(now, t.GetStatus().GetTimestamp()))
+		}},
+		{"PORTS", func(t *api.Task) string {
+			return strings.Join(portTexts(t.GetStatus().GetPortStatus().GetPorts()), ",")
+		}},
+		{"ERROR", taskProblem},
+	})
+}
+
+// taskProblem is what keeps a task from running, or how it ended.
+func taskProblem(t *api.Task) string {
+	s := t.GetStatus()
+	switch {
+	case s.GetErr() != "":
+		return s.GetErr()
+	case t.DesiredState > api.TaskState_RUNNING && s.GetState() <= api.TaskState_RUNNING:
+		return s.GetMessage()
+	}
+	return ""
+}
+
+func taskName(t *api.Task) string {
+	if name := t.GetAnnotations().GetName(); name != "" {
+		return name
+	}
+	return shortTaskName(t) + "." + t.Id
+}
+
+// shortTaskName is the name without the task's own ID: "web.3".
+func shortTaskName(t *api.Task) string {
+	place := strconv.FormatUint(t.Slot, 10)
+	if t.Slot == 0 {
+		place = t.NodeId
+	}
+	return cmp.Or(t.GetServiceAnnotations().GetName(), t.ServiceId) + "." + place
+}
+
+func portTexts(ports []*api.PortConfig) []string {
+	var out []string
+	for _, p := range ports {
+		out = append(out, fmt.Sprintf("%d/%s", cmp.Or(p.PublishedPort, p.TargetPort), strings.ToLower(p.Protocol.String())))
+	}
+	return out
+}
+
+func (a *app) taskInspect() *cobra.Command {
+	return &cobra.Command{
+		Use: "inspect TASK", Short: "Show one task", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			control, err := a.control()
+			if err != nil {
+				return err
+			}
+			t, err := a.tasks(control).find(c.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return inspect(a, t, func(s *summary) { summarizeTask(s, t, time.Now()) })
+		},
+	}
+}
+
+func summarizeTask(s *summary, t *api.Task, now time.Time) {
+	status := t.GetStatus()
+	s.line("ID", t.Id)
+	s.line("Name", taskName(t))
+	s.line("Service", cmp.Or(t.GetServiceAnnotations().GetName(), t.ServiceId))
+	s.linef("Slot", "%d", t.Slot)
+	s.line("Node", t.NodeId)
+	s.line("Desired state", title(t.DesiredState))
+	s.line("State", title(status.GetState()))
+	s.line("Since", age(now, status.GetTimestamp()))
+	s.line("Message", status.GetMessage())
+	s.line("Error", status.GetErr())
+	if c := status.GetContainer(); c != nil {
+		s.line("Container", c.ContainerId)
+		if c.Pid != 0 {
+			s.linef("PID", "%d", c.Pid)
+		}
+		if status.State > api.TaskState_RUNNING {
+			s.linef("Exit code", "%d", c.ExitCode)
+		}
+	}
+	s.line("Ports", strings.Join(portTexts(status.GetPortStatus().GetPorts()), ", "))
+	s.line("Runs", workload(t.GetSpec()))
+}
+
+func (a *app) taskRemove() *cobra.Command {
+	return &cobra.Command{
+		Use: "rm TASK…", Aliases: []string{"remove"}, Short: "Remove tasks; those of a service are made anew",
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			control, err := a.control()
+			if err != nil {
+				return err
+			}
+			return each(c.Context(), a, a.tasks(control), args, func(t *api.Task) error {
+				_, err := control.RemoveTask(c.Context(), &api.RemoveTaskRequest{TaskId: t.Id})
+				if err == nil {
+					fmt.Fprintln(a.Out, t.Id)
+				}
+				return err
+			})
+		},
+	}
+}
+
+func (a *app) taskLogs() *cobra.Command {
+	var follow bool
+	var tail uint64
+	c := &cobra.Command{
+		Use: "logs TASK", Short: "Print what a process of this machine wrote", Args: cobra.ExactArgs(1),
+		Example: "  swarmctl task logs --follow hello.1\n  swarmctl task logs --tail 20 2xq9",
+		RunE: func(c *cobra.Command, args []string) error {
+			local, err := a.local()
+			if err != nil {
+				return err
+			}
+			stream, err := local.TaskLogs(c.Context(), &skep.TaskLogsRequest{TaskId: a.localTask(c.Context(), args[0]), Follow: follow, Tail: tail})
+			if err != nil {
+				return err
+			}
+			for {
+				m, err := stream.Recv()
+				if errors.Is(err, io.EOF) {
+					return nil
+				}
+				if err != nil {
+					return err
+				}
+				out := a.Out
+				if m.Stream == skep.TaskLogsResponse_STDERR {
+					out = a.Err
+				}
+				if _, err := out.Write(m.Data); err != nil {
+					return err
+				}
+			}
+		},
+	}
+	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what is written from now on")
+	c.Flags().Uint64Var(&tail, "tail", 0, "only the last N lines (0: all)")
+	return c
+}
+
+// localTask turns a name into an ID where a manager can tell. On a worker the
+// argument is taken as it is.
+func (a *app) localTask(ctx context.Context, arg string) string {
+	control, err := a.control()
+	if err != nil {
+		return arg
+	}
+	if t, err := a.tasks(control).find(ctx, arg); err == nil {
+		return t.Id
+	}
+	r, err := control.ListTasks(ctx, &api.ListTasksRequest{Filters: &api.ListTasksRequest_Filters{NamePrefixes: []string{arg + "."}}})
+	if err != nil {
+		return arg
+	}
+	if live := current(r.Tasks, false); len(live) == 1 {
+		return live[0].Id
+	}
+	return arg
+}
