@@ -66,3 +66,11 @@ func (s *server) identify(ctx context.Context) (Identity, error) {
 	}
 	return Identity{Addr: p.Addr.String()}, nil
 }
+
+// Self returns the identity that a node gives to callers of its own socket.
+func Self(identity *ca.Identity, addr string) func() Identity {
+	return func() Identity {
+		cert := identity.Certificate()
+		return Identity{NodeID: cert.NodeID, Org: cert.ClusterID, Roles: []string{ca.OU(cert.Role)}, Addr: addr, Local: true}
+	}
+}
