@@ -18,19 +18,26 @@ func (d Data) Expand(text string) (string, error) {
 	if !strings.Contains(text, "{{") {
 		return text, nil
 	}
-	out, err := d.execute(text, nil)
-	return string(out), err
+	t, err := parse(text, nil)
+	if err != nil {
+		return "", fmt.Errorf("expand %q: %w", excerpt(text), err)
+	}
+	out, err := d.run(t)
+	if err != nil {
+		return "", fmt.Errorf("expand %q: %w", excerpt(text), err)
+	}
+	return string(out), nil
 }
 
-func (d Data) execute(text string, functions template.FuncMap) ([]byte, error) {
-	t := template.New("").Option("missingkey=error").Funcs(template.FuncMap{"join": join}).Funcs(functions)
-	t, err := t.Parse(text)
-	if err != nil {
-		return nil, fmt.Errorf("expand %q: %w", excerpt(text), err)
-	}
+func parse(text string, functions template.FuncMap) (*template.Template, error) {
+	return template.New("").Option("missingkey=error").
+		Funcs(template.FuncMap{"join": join}).Funcs(functions).Parse(text)
+}
+
+func (d Data) run(t *template.Template) ([]byte, error) {
 	var out limited
 	if err := t.Execute(&out, d); err != nil {
-		return nil, fmt.Errorf("expand %q: %w", excerpt(text), err)
+		return nil, err
 	}
 	return out.Bytes(), nil
 }
