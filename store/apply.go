@@ -1,0 +1,212 @@
+package store
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"skep/model"
+)
+
+// Apply carries out a committed entry. An error is fatal: this manager's state
+// would no longer be what the others have.
+func (s *Store) Apply(index, term uint64, data []byte) error {
+	if s.applyOwn(index, data) {
+		return nil
+	}
+	changes, err := decodeEntry(data)
+	if err != nil {
+		return fmt.Errorf("apply entry %d of term %d: %w", index, term, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := s.committed.Load().begin()
+	changes = next.carryOut(changes)
+	next.seal()
+	version := versionOf(changes)
+	if version == 0 {
+		version = index
+	}
+	next.version = max(next.version, version)
+	s.commit(next, Commit{Version: version, Index: index, Changes: changes}, len(data))
+	if len(s.flight) > 0 {
+		s.rebase()
+		return nil
+	}
+	s.proposed.Store(next)
+	s.tell(changes, nil)
+	return nil
+}
+
+// applyOwn commits the first transaction in flight if data is its entry: the
+// committed head moves to the state that the transaction has led to, without
+// decoding anything. Entries come in the order in which they were proposed; one
+// that does not is applied like anybody else's.
+func (s *Store) applyOwn(index uint64, data []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.flight[:s.handed], func(p *Pending) bool { return sameEntry(p.data, data) })
+	if i < 0 {
+		return false
+	}
+	p := s.flight[i]
+	if i > 0 {
+		next := s.committed.Load().begin()
+		p.changes = next.carryOut(p.changes)
+		next.seal()
+		next.version = p.version
+		p.head = next
+	}
+	s.flight = slices.Delete(s.flight, i, i+1)
+	s.handed--
+	s.land(p)
+	s.commit(p.head, Commit{Version: p.version, Index: index, Changes: p.changes}, len(data))
+	if i > 0 {
+		s.rebase()
+	}
+	p.end(nil)
+	return true
+}
+
+// sameEntry compares by bytes and not by request ID alone: an ID that another
+// manager happens to have used must not pass for ours.
+func sameEntry(a, b []byte) bool {
+	return len(a) == len(b) && (&a[0] == &b[0] || bytes.Equal(a, b))
+}
+
+// Applied tells that everything up to index is applied, also what is not for
+// the store.
+func (s *Store) Applied(index uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.applied = max(s.applied, index)
+	s.feed.reached(index)
+}
+
+// commit makes next the committed head.
+func (s *Store) commit(next *Snapshot, c Commit, size int) {
+	s.applied = max(s.applied, c.Index)
+	s.committed.Store(next)
+	s.feed.publish(c, size)
+}
+
+// land takes p out of the account of what is in flight.
+func (s *Store) land(p *Pending) {
+	s.bytes -= len(p.data)
+	if s.bytes < s.cfg.InFlightBytes {
+		s.gate.open()
+	}
+}
+
+// Refused tells that the log will never commit these entries. What was taken
+// after the first of them and not handed over is dropped with it. What was
+// handed over is in the log's hands: it stays, on a head without the refused.
+func (s *Store) Refused(data [][]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	refused := func(p *Pending) bool {
+		return slices.ContainsFunc(data, func(d []byte) bool { return sameEntry(p.data, d) })
+	}
+	first := slices.IndexFunc(s.flight[:s.handed], refused)
+	if first < 0 {
+		return
+	}
+	kept := slices.Clone(s.flight[:first])
+	var dropped []*Pending
+	for i, p := range s.flight[first:] {
+		if first+i < s.handed && !refused(p) {
+			kept = append(kept, p)
+		} else {
+			dropped = append(dropped, p)
+		}
+	}
+	s.flight, s.handed = kept, len(kept)
+	s.cfg.Logger.Warn("the log refused entries", "refused", len(data), "dropped", len(dropped))
+	s.rebase()
+	for _, p := range dropped {
+		s.land(p)
+		p.end(model.Errorf(model.Unavailable, "nothing was written: the log did not take it; try again"))
+	}
+}
+
+// rebase makes the proposed head anew: the committed one and, in order, the
+// writes that are still in flight. They are unconditional, so this is what
+// every manager will have when they are committed.
+func (s *Store) rebase() {
+	head := s.committed.Load()
+	s.given = head.version
+	for _, p := range s.flight {
+		head = head.begin()
+		p.changes = head.carryOut(p.changes)
+		head.seal()
+		head.version = p.version
+		p.head = head
+		s.given = max(s.given, p.version)
+	}
+	s.proposed.Store(head)
+	s.resetAll()
+}
+
+// Lead tells that this manager leads, from the given term on, and has applied
+// all that was in the log when it was elected.
+func (s *Store) Lead(term uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drop()
+	s.leading = true
+	s.requests = term << 40 // a term has one leader, so no two entries have the same ID
+	s.cfg.Logger.Info("the store leads", "raft.term", term, "raft.index", s.applied)
+	s.rebase()
+}
+
+// Follow tells that this manager no longer leads.
+func (s *Store) Follow() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.leading {
+		return
+	}
+	s.leading = false
+	s.cfg.Logger.Info("the store follows", "raft.index", s.applied, "in flight", len(s.flight))
+	s.drop()
+	s.rebase()
+}
+
+// drop fails all that is in flight.
+func (s *Store) drop() {
+	flight, handed := s.flight, s.handed
+	s.flight, s.handed, s.bytes = nil, 0, 0
+	for i, p := range flight {
+		if i < handed {
+			p.end(model.Errorf(model.Unknown, "outcome unknown: leadership was lost while the write was under way; read and try again"))
+		} else {
+			p.end(model.Errorf(model.Unavailable, "nothing was written: leadership was lost; try again"))
+		}
+	}
+	s.gate.open()
+}
+
+// carryOut does writes unconditionally, whatever is there, and returns the
+// changes that this made.
+func (s *Snapshot) carryOut(writes []Change) []Change {
+	changes := make([]Change, 0, len(writes))
+	for _, w := range writes {
+		old := s.table(w.Kind).get(w.ID())
+		if old == nil && w.New == nil {
+			continue
+		}
+		s.replace(w.Kind, old, w.New)
+		changes = append(changes, Change{w.Kind, old, w.New})
+	}
+	return changes
+}
+
+// versionOf returns the highest version that written objects carry, or zero.
+func versionOf(changes []Change) (v uint64) {
+	for _, c := range changes {
+		if c.New != nil {
+			v = max(v, c.New.GetMeta().GetVersion().GetIndex())
+		}
+	}
+	return v
+}

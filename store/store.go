@@ -1,0 +1,108 @@
+package store
+
+import (
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Log makes transactions durable. Each element of data becomes one entry, in
+// the given order; Propose does not wait and does not call the store back on the
+// same goroutine before it returns, except for Apply and Applied. What came of
+// an entry arrives through Apply or Refused.
+//
+// A log that refuses an entry should also refuse what was proposed after it
+// until Refused has returned, because that was decided in the belief that the
+// refused one will be.
+type Log interface {
+	Propose(data [][]byte)
+}
+
+// Config is what a store needs. The zero value is usable.
+type Config struct {
+	// Now gives the time that is stamped on objects; nil means time.Now.
+	Now func() time.Time
+	// Log may also be given later, with SetLog, but before the store leads.
+	Log Log
+	// Logger gets leadership and refused entries; nil discards.
+	Logger *slog.Logger
+	// Metrics gets the store's collectors; nil means that none are kept.
+	Metrics prometheus.Registerer
+	// InFlightBytes bounds the encoded size of what is on its way through the log:
+	// beyond it Update waits before it runs its function. Zero means 16 MiB.
+	InFlightBytes int
+	// HistoryEntries and HistoryBytes bound what Since can go back to.
+	// Zero means 10,000 entries and 16 MiB, measured as encoded.
+	HistoryEntries int
+	HistoryBytes   int
+	// Freeze is for tests: objects are hashed when they are stored, and one that
+	// was changed since is a panic when it is replaced or by CheckFrozen.
+	Freeze bool
+}
+
+func (c Config) withDefaults() Config {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.InFlightBytes == 0 {
+		c.InFlightBytes = 16 << 20
+	}
+	if c.HistoryEntries == 0 {
+		c.HistoryEntries = 10_000
+	}
+	if c.HistoryBytes == 0 {
+		c.HistoryBytes = 16 << 20
+	}
+	return c
+}
+
+// Store is the state of the cluster on one manager.
+type Store struct {
+	cfg       Config
+	committed atomic.Pointer[Snapshot]
+	proposed  atomic.Pointer[Snapshot] // the same as committed while not leading
+
+	mu       sync.Mutex
+	log      Log
+	leading  bool
+	requests uint64     // ID of the last entry proposed
+	given    uint64     // last version given
+	applied  uint64     // index of the last entry applied
+	flight   []*Pending // taken and not yet applied, in order
+	handed   int        // how many of flight the log has been given
+	bytes    int        // of flight
+	handing  bool       // a goroutine is giving entries to the log
+	gate     gate
+	observer []*observation
+	feed     feed
+}
+
+// New returns an empty store that follows.
+func New(cfg Config) *Store {
+	cfg = cfg.withDefaults()
+	s := &Store{cfg: cfg, log: cfg.Log}
+	s.feed = newFeed(cfg.HistoryEntries, cfg.HistoryBytes)
+	s.committed.Store(empty())
+	s.proposed.Store(s.committed.Load())
+	return s
+}
+
+// SetLog gives the store its log, before it leads for the first time.
+func (s *Store) SetLog(l Log) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.log = l
+}
+
+// Read returns the committed head: what is durable on a majority and applied here.
+func (s *Store) Read() *Snapshot { return s.committed.Load() }
+
+// Proposed returns the proposed head, which may yet be lost: nothing read from
+// it may leave the manager. While not leading it is the committed head.
+func (s *Store) Proposed() *Snapshot { return s.proposed.Load() }
