@@ -24,8 +24,8 @@ func datasync(f *os.File) error {
 			}
 		}
 	})
-	if err != nil {
-		return err
+	if err != nil { // Control refuses closed files, and nothing else
+		return &fs.PathError{Op: "fdatasync", Path: f.Name(), Err: fs.ErrClosed}
 	}
 	if serr != nil {
 		return &fs.PathError{Op: "fdatasync", Path: f.Name(), Err: serr}
