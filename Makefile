@@ -10,7 +10,7 @@ BIN := $(CURDIR)/bin
 
 # Commands as far as they are there, and the hand-written modules beside the main one.
 COMMANDS := $(patsubst %/main.go,./%,$(wildcard cmd/*/main.go examples/*/main.go))
-MODULES := tools/protogen
+MODULES := tools/protogen test/interop
 
 LINT := $(GO) tool -modfile=$(CURDIR)/tools/golangci-lint/go.mod golangci-lint
 VULN := $(GO) tool -modfile=$(CURDIR)/tools/govulncheck/go.mod govulncheck
@@ -34,6 +34,7 @@ race: ## Run the tests under the race detector.
 
 .PHONY: interop
 interop: build ## Check against the public SwarmKit module, and drive our binaries with it.
+	$(GO) build -o $(BIN)/ ./internal/recode
 	cd test/interop && SKEP_BIN=$(BIN) $(GO) test -count=1 ./...
 
 .PHONY: bench
