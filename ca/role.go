@@ -33,3 +33,7 @@ func RoleOf(ou string) (api.NodeRole, bool) {
 	}
 	return api.NodeRole_WORKER, false
 }
+
+// VersionMetadata is the gRPC metadata in which our own nodes say their version
+// when they ask for a certificate. Stock engines do not send it.
+const VersionMetadata = "skep-version"

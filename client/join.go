@@ -1,0 +1,258 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"skep/api"
+	"skep/ca"
+	"skep/model"
+)
+
+const (
+	attempts     = 5
+	attemptPause = 2 * time.Second
+	callTimeout  = 5 * time.Second
+)
+
+// Joiner asks managers for roots and certificates. Managers is required.
+type Joiner struct {
+	// Managers are whom to ask.
+	Managers *Managers
+	// Version is what this node says it runs; managers tell ours from stock
+	// engines by it.
+	Version string
+	// Now is the wall clock; nil is time.Now.
+	Now func() time.Time
+	// Dial makes connections; nil is TCP.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	// Log takes attempts that failed at warn; nil discards.
+	Log *slog.Logger
+}
+
+// Join makes a key and returns the identity that a manager gives for token:
+// DownloadRoot, then RequestCertificate.
+func (j *Joiner) Join(ctx context.Context, token ca.Token, availability api.NodeSpec_Availability) (*ca.Root, *ca.Certificate, error) {
+	root, err := j.DownloadRoot(ctx, token.Digest)
+	if err != nil {
+		return nil, nil, err
+	}
+	cert, err := j.RequestCertificate(ctx, root, token, availability)
+	return root, cert, err
+}
+
+// DownloadRoot fetches the root of the swarm from a manager that is not trusted
+// yet and returns it if its digest is the one of the join token.
+func (j *Joiner) DownloadRoot(ctx context.Context, digest string) (*ca.Root, error) {
+	var root *ca.Root
+	err := j.try(ctx, "download the root certificate", func() credentials.TransportCredentials { return ca.JoinCredentials(nil, j.Now) },
+		func(ctx context.Context, m Clients) error {
+			ctx, cancel := context.WithTimeout(ctx, callTimeout)
+			defer cancel()
+			resp, err := m.CA.GetRootCACertificate(ctx, &api.GetRootCACertificateRequest{})
+			if err != nil {
+				return err
+			}
+			got := ca.DigestOf(resp.GetCertificate())
+			if subtle.ConstantTimeCompare([]byte(got), []byte(digest)) != 1 {
+				return model.Errorf(model.Denied,
+					"remote CA does not match fingerprint: the manager's root is %s, the join token is for %s: it belongs to another swarm, or the root was replaced since: print a new join command there", got, digest)
+			}
+			root, err = ca.ParseRoot(resp.GetCertificate(), j.now())
+			return err
+		})
+	return root, err
+}
+
+// RequestCertificate asks for the certificate of a new node and waits for it.
+func (j *Joiner) RequestCertificate(ctx context.Context, root *ca.Root, token ca.Token, availability api.NodeSpec_Availability) (*ca.Certificate, error) {
+	return j.request(ctx, root, func() credentials.TransportCredentials { return ca.JoinCredentials(root, j.Now) },
+		&api.IssueNodeCertificateRequest{Token: token.Reveal(), Availability: availability}, "")
+}
+
+// Renew asks for a new certificate for a node that has one and waits for it. The
+// role it comes with is the managers' decision.
+func (j *Joiner) Renew(ctx context.Context, identity *ca.Identity) (*ca.Root, *ca.Certificate, error) {
+	root := identity.Root()
+	cert, err := j.request(ctx, root, func() credentials.TransportCredentials { return identity.ClientCredentials(ca.CAName) },
+		&api.IssueNodeCertificateRequest{}, identity.NodeID())
+	return root, cert, err
+}
+
+// request asks once and waits for the answer, at another manager if the first
+// goes away. The node must be nodeID unless that is empty.
+func (j *Joiner) request(ctx context.Context, root *ca.Root, secure func() credentials.TransportCredentials, req *api.IssueNodeCertificateRequest, nodeID string) (*ca.Certificate, error) {
+	key, err := ca.NewKey()
+	if err != nil {
+		return nil, err
+	}
+	if req.Csr, err = key.Request(); err != nil {
+		return nil, err
+	}
+	var issued string // the node that the request was taken for
+	var cert *ca.Certificate
+	err = j.try(ctx, "request a certificate", secure, func(ctx context.Context, m Clients) error {
+		if issued == "" {
+			call, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(ctx, ca.VersionMetadata, j.Version), callTimeout)
+			defer cancel()
+			resp, err := m.NodeCA.IssueNodeCertificate(call, req)
+			if err != nil {
+				return err
+			}
+			issued = resp.GetNodeId()
+		}
+		if issued == "" || nodeID != "" && issued != nodeID {
+			return model.Errorf(model.Denied, "the manager gave a certificate for node %q, it was asked for node %q", issued, nodeID)
+		}
+		chain, err := await(ctx, m, issued, req.Csr)
+		if err != nil {
+			return err
+		}
+		if cert, err = ca.NewCertificate(root, chain, key); err != nil {
+			return err
+		}
+		if cert.NodeID != issued {
+			return model.Errorf(model.Denied, "the certificate is for node %q, it was asked for node %q", cert.NodeID, issued)
+		}
+		return cert.Valid(j.now())
+	})
+	if err != nil {
+		return nil, err
+	}
+	return cert, nil
+}
+
+// await returns the chain that was issued for a request. The manager answers
+// when there is one; a call that outlasts its time is made again.
+func await(ctx context.Context, m Clients, nodeID string, csr []byte) ([]byte, error) {
+	for {
+		call, cancel := context.WithTimeout(ctx, callTimeout)
+		resp, err := m.NodeCA.NodeCertificateStatus(call, &api.NodeCertificateStatusRequest{NodeId: nodeID})
+		cancel()
+		switch {
+		case err != nil && status.Code(err) == codes.DeadlineExceeded && ctx.Err() == nil:
+			continue
+		case err != nil:
+			return nil, err
+		}
+		switch resp.GetStatus().GetState() {
+		case api.IssuanceStatus_ISSUED, api.IssuanceStatus_ROTATE:
+			if bytes.Equal(resp.GetCertificate().GetCsr(), csr) {
+				return resp.GetCertificate().GetCertificate(), nil
+			}
+		case api.IssuanceStatus_FAILED:
+			return nil, model.Errorf(model.Invalid, "the manager refused to sign: %s", resp.GetStatus().GetErr())
+		default:
+		}
+		// An answer for an older request of this node: ours is on its way.
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// try calls f with a manager, and with others while that may help.
+func (j *Joiner) try(ctx context.Context, what string, secure func() credentials.TransportCredentials, f func(context.Context, Clients) error) error {
+	var tried []string
+	for attempt := 1; ; attempt++ {
+		addr, ok := j.Managers.Pick(rand.Float64(), tried...)
+		if !ok {
+			return model.Errorf(model.Invalid, "%s: no manager is known: give one with --join-addr", what)
+		}
+		tried = append(tried, addr)
+		err := j.ask(ctx, addr, secure(), f)
+		if err == nil {
+			j.Managers.Succeeded(addr)
+			return nil
+		}
+		err = fmt.Errorf("%s from the manager at %s: %w", what, addr, err)
+		if !mayHelp(err) || ctx.Err() != nil {
+			return err
+		}
+		j.Managers.Failed(addr)
+		if attempt == attempts {
+			return err
+		}
+		if j.Log != nil {
+			j.Log.WarnContext(ctx, "a manager did not answer, trying again", slog.Any("error", err), slog.Int("attempt", attempt))
+		}
+		select {
+		case <-time.After(attemptPause):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+func (j *Joiner) ask(ctx context.Context, addr string, secure credentials.TransportCredentials, f func(context.Context, Clients) error) error {
+	handshake := note(secure)
+	var options []grpc.DialOption
+	if j.Dial != nil {
+		options = append(options, grpc.WithContextDialer(j.Dial))
+	}
+	conn, err := Dial(addr, handshake, options...)
+	if err != nil {
+		return model.Errorf(model.Invalid, "%w", err)
+	}
+	err = f(ctx, New(conn))
+	if status.Code(err) == codes.Unavailable && handshake.err() != nil {
+		err = handshake.err()
+	}
+	return errors.Join(explain(err), conn.Close())
+}
+
+// explain turns what the manager answered into an error of ours, with its words.
+func explain(err error) error {
+	st, ok := status.FromError(err)
+	if err == nil || !ok {
+		return err
+	}
+	switch st.Code() {
+	case codes.InvalidArgument:
+		return model.Errorf(model.Invalid, "%s", st.Message())
+	case codes.FailedPrecondition:
+		return model.Errorf(model.Precondition, "%s", st.Message())
+	case codes.PermissionDenied:
+		return model.Errorf(model.Denied, "%s", st.Message())
+	case codes.NotFound:
+		return model.Errorf(model.NotFound, "%s", st.Message())
+	case codes.Unimplemented:
+		return model.Errorf(model.Unimplemented, "%s: is that a manager of a swarm?", st.Message())
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Aborted:
+		return model.Errorf(model.Unavailable, "%s: check the address, and that the manager runs and can be reached from here", st.Message())
+	default:
+		return model.Errorf(model.Internal, "%s", st.Message())
+	}
+}
+
+// mayHelp reports whether another attempt, or another manager, may go better.
+func mayHelp(err error) bool {
+	switch model.KindOf(err) {
+	case model.Invalid, model.Precondition, model.Denied, model.NotFound, model.Unimplemented:
+		return false
+	default:
+		return true
+	}
+}
+
+func (j *Joiner) now() time.Time {
+	if j.Now != nil {
+		return j.Now()
+	}
+	return time.Now()
+}
