@@ -1,0 +1,146 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"skep/api"
+	"skep/model"
+	"skep/store"
+)
+
+// cluster fills a store with services of 1,000 tasks each on 1,000 nodes.
+// Tasks are of a real one's size: about 600 bytes encoded.
+func cluster(b testing.TB, tasks int) (s *store.Store, ids []string) {
+	b.Helper()
+	s = store.NewLocal(store.Config{})
+	var v *api.Service
+	for i := 0; i < tasks; {
+		must(b, s.Update(context.Background(), func(tx *store.Tx) error {
+			if i%1000 == 0 {
+				v = benchService(i / 1000)
+				must(b, tx.Create(v))
+			}
+			for range min(500, tasks-i) {
+				ids = append(ids, fmt.Sprintf("task%021d", i))
+				must(b, tx.Create(benchTask(ids[i], v, fmt.Sprintf("node%021d", i%1000), uint64(i%1000+1))))
+				i++
+			}
+			return nil
+		}))
+	}
+	return s, ids
+}
+
+func benchService(i int) *api.Service {
+	name := fmt.Sprintf("service-%d", i)
+	return &api.Service{
+		Id: fmt.Sprintf("service%018d", i),
+		Spec: &api.ServiceSpec{
+			Annotations: &api.Annotations{Name: name, Labels: map[string]string{"com.example.stack": "shop"}},
+			Task: &api.TaskSpec{
+				Runtime: &api.TaskSpec_Container{Container: &api.ContainerSpec{
+					Image:   "registry.example.com/shop/" + name + ":1.2.3@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+					Command: []string{"/usr/bin/server", "--listen", ":8080"},
+					Env:     []string{"PATH=/usr/bin:/bin", "MODE=production", "REGION=eu-central-1"},
+				}},
+				Resources: &api.ResourceRequirements{Reservations: &api.Resources{NanoCpus: 1e8, MemoryBytes: 1 << 26}},
+				Restart:   &api.RestartPolicy{Delay: durationpb.New(5e9)},
+				Placement: &api.Placement{Constraints: []string{"node.role==worker", "node.labels.zone==a"}},
+			},
+		},
+		SpecVersion: &api.Version{Index: 1},
+	}
+}
+
+func benchTask(id string, v *api.Service, node string, slot uint64) *api.Task {
+	return &api.Task{
+		Id: id, Spec: v.Spec.Task, SpecVersion: v.SpecVersion, ServiceId: v.Id, Slot: slot, NodeId: node,
+		ServiceAnnotations: v.Spec.Annotations,
+		Annotations:        &api.Annotations{Name: fmt.Sprintf("%s.%d.%s", v.Spec.Annotations.Name, slot, id)},
+		Status:             &api.TaskStatus{Timestamp: timestamppb.Now(), State: api.TaskState_RUNNING, Message: "started"},
+		DesiredState:       api.TaskState_RUNNING,
+	}
+}
+
+// report gives a task a new status, as an agent's report does.
+func report(tx *store.Tx, id string, n int) error {
+	old, _ := tx.Tasks.Get(id)
+	t := model.Shallow(old)
+	t.Status = &api.TaskStatus{
+		Timestamp: &timestamppb.Timestamp{Seconds: int64(n)}, State: api.TaskState_RUNNING, Message: "started",
+		RuntimeStatus: &api.TaskStatus_Container{Container: &api.ContainerStatus{ContainerId: "0123456789abcdef", Pid: int32(n)}},
+	}
+	return tx.Update(t)
+}
+
+// P1 of performance.md.
+func BenchmarkUpdateTaskStatus(b *testing.B) {
+	s, ids := cluster(b, 100_000)
+	for _, watchers := range []int{0, 1_000, 10_000} {
+		subs := make([]*store.Subscription, watchers)
+		for i := range subs {
+			_, subs[i] = s.Subscribe(100, store.NodeTasks(fmt.Sprintf("node%021d", i)))
+		}
+		for _, batch := range []int{1, 100} {
+			b.Run(fmt.Sprintf("tasks=100000/watchers=%d/batch=%d", watchers, batch), func(b *testing.B) {
+				b.ReportAllocs()
+				n := 0
+				for b.Loop() {
+					must(b, s.Update(context.Background(), func(tx *store.Tx) error {
+						for range batch {
+							n++
+							if err := report(tx, ids[n*7919%len(ids)], n); err != nil {
+								return err
+							}
+						}
+						return nil
+					}))
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/task")
+			})
+		}
+		for _, sub := range subs {
+			sub.Close()
+		}
+	}
+}
+
+// P9 of performance.md: one commit of 100 events for 100 nodes, to watchers of
+// one node each, of which one never takes anything.
+func BenchmarkFanOut(b *testing.B) {
+	for _, watchers := range []int{10, 1_000, 10_000} {
+		b.Run(fmt.Sprintf("watchers=%d", watchers), func(b *testing.B) {
+			s, ids := cluster(b, 10_000)
+			subs := make([]*store.Subscription, watchers)
+			for i := range subs {
+				_, subs[i] = s.Subscribe(1000, store.NodeTasks(fmt.Sprintf("node%021d", i%1000)))
+			}
+			b.ReportAllocs()
+			n := 0
+			for b.Loop() {
+				must(b, s.Update(context.Background(), func(tx *store.Tx) error {
+					for range 100 {
+						n++
+						if err := report(tx, ids[n%len(ids)], n); err != nil {
+							return err
+						}
+					}
+					return nil
+				}))
+				for _, sub := range subs[1:] {
+					select {
+					case <-sub.Ready():
+						sub.Take()
+					default:
+					}
+				}
+			}
+			b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "events/s")
+		})
+	}
+}
