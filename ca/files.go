@@ -175,7 +175,7 @@ func (f *Files) SetRaftKey(key [RaftKeySize]byte) error {
 }
 
 func (f *Files) saveRoot(root *Root) error {
-	if err := f.fs.MkdirAll(f.dir, 0o700); err != nil {
+	if err := vfs.MakeDir(f.fs, f.dir); err != nil {
 		return fmt.Errorf("save the root certificate: %w", err)
 	}
 	if old, err := f.read(rootFile); err == nil && bytes.Equal(old, root.pem) {
