@@ -21,6 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// NodeCertificateStatusRequest names the node whose certificate is waited for.
 type NodeCertificateStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
@@ -65,6 +66,7 @@ func (x *NodeCertificateStatusRequest) GetNodeId() string {
 	return ""
 }
 
+// NodeCertificateStatusResponse says how the request ended.
 type NodeCertificateStatusResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Status        *IssuanceStatus        `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
@@ -117,12 +119,17 @@ func (x *NodeCertificateStatusResponse) GetCertificate() *Certificate {
 	return nil
 }
 
+// IssueNodeCertificateRequest is a request for a certificate.
 type IssueNodeCertificateRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Role          NodeRole               `protobuf:"varint,1,opt,name=role,proto3,enum=docker.swarmkit.v1.NodeRole" json:"role,omitempty"`
-	Csr           []byte                 `protobuf:"bytes,2,opt,name=csr,proto3" json:"csr,omitempty"`
-	Token         string                 `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
-	Availability  NodeSpec_Availability  `protobuf:"varint,4,opt,name=availability,proto3,enum=docker.swarmkit.v1.NodeSpec_Availability" json:"availability,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Not looked at: the token or the stored node says it.
+	Role NodeRole `protobuf:"varint,1,opt,name=role,proto3,enum=docker.swarmkit.v1.NodeRole" json:"role,omitempty"`
+	// PEM. Only its key counts.
+	Csr []byte `protobuf:"bytes,2,opt,name=csr,proto3" json:"csr,omitempty"`
+	// A join token; not needed to renew.
+	Token string `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
+	// Of a node that joins.
+	Availability  NodeSpec_Availability `protobuf:"varint,4,opt,name=availability,proto3,enum=docker.swarmkit.v1.NodeSpec_Availability" json:"availability,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -185,6 +192,7 @@ func (x *IssueNodeCertificateRequest) GetAvailability() NodeSpec_Availability {
 	return NodeSpec_ACTIVE
 }
 
+// IssueNodeCertificateResponse says which node to ask NodeCertificateStatus for.
 type IssueNodeCertificateResponse struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	NodeId         string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
@@ -237,6 +245,7 @@ func (x *IssueNodeCertificateResponse) GetNodeMembership() NodeSpec_Membership {
 	return NodeSpec_PENDING
 }
 
+// GetRootCACertificateRequest asks for the root.
 type GetRootCACertificateRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -273,9 +282,11 @@ func (*GetRootCACertificateRequest) Descriptor() ([]byte, []int) {
 	return file_api_ca_proto_rawDescGZIP(), []int{4}
 }
 
+// GetRootCACertificateResponse is the root.
 type GetRootCACertificateResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Certificate   []byte                 `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// PEM; two of them while the root is being replaced.
+	Certificate   []byte `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -317,6 +328,7 @@ func (x *GetRootCACertificateResponse) GetCertificate() []byte {
 	return nil
 }
 
+// GetUnlockKeyRequest asks for the unlock key.
 type GetUnlockKeyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -353,10 +365,13 @@ func (*GetUnlockKeyRequest) Descriptor() ([]byte, []int) {
 	return file_api_ca_proto_rawDescGZIP(), []int{6}
 }
 
+// GetUnlockKeyResponse is the unlock key.
 type GetUnlockKeyResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	UnlockKey     []byte                 `protobuf:"bytes,1,opt,name=unlock_key,json=unlockKey,proto3" json:"unlock_key,omitempty"`
-	Version       *Version               `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty when managers are not locked.
+	UnlockKey []byte `protobuf:"bytes,1,opt,name=unlock_key,json=unlockKey,proto3" json:"unlock_key,omitempty"`
+	// Of the cluster: the key with the highest is the one to use.
+	Version       *Version `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

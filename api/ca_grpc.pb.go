@@ -26,8 +26,13 @@ const (
 // CAClient is the client API for CA service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// CA tells what anybody may know about the cluster's root, and managers what only they may.
 type CAClient interface {
+	// GetRootCACertificate returns the root, for a node that joins; it checks it against the
+	// digest in its token.
 	GetRootCACertificate(ctx context.Context, in *GetRootCACertificateRequest, opts ...grpc.CallOption) (*GetRootCACertificateResponse, error)
+	// GetUnlockKey returns the key with which a manager unlocks what it has on disk.
 	GetUnlockKey(ctx context.Context, in *GetUnlockKeyRequest, opts ...grpc.CallOption) (*GetUnlockKeyResponse, error)
 }
 
@@ -62,8 +67,13 @@ func (c *cAClient) GetUnlockKey(ctx context.Context, in *GetUnlockKeyRequest, op
 // CAServer is the server API for CA service.
 // All implementations must embed UnimplementedCAServer
 // for forward compatibility.
+//
+// CA tells what anybody may know about the cluster's root, and managers what only they may.
 type CAServer interface {
+	// GetRootCACertificate returns the root, for a node that joins; it checks it against the
+	// digest in its token.
 	GetRootCACertificate(context.Context, *GetRootCACertificateRequest) (*GetRootCACertificateResponse, error)
+	// GetUnlockKey returns the key with which a manager unlocks what it has on disk.
 	GetUnlockKey(context.Context, *GetUnlockKeyRequest) (*GetUnlockKeyResponse, error)
 	mustEmbedUnimplementedCAServer()
 }
@@ -166,8 +176,16 @@ const (
 // NodeCAClient is the client API for NodeCA service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// NodeCA gives a node its certificate: it asks, then waits until it is signed. It needs no
+// certificate for either.
 type NodeCAClient interface {
+	// IssueNodeCertificate asks for a certificate. With a certificate of the cluster it renews
+	// that node's; otherwise the token admits a new node and gives it a role. INVALID_ARGUMENT
+	// for a token that does not fit.
 	IssueNodeCertificate(ctx context.Context, in *IssueNodeCertificateRequest, opts ...grpc.CallOption) (*IssueNodeCertificateResponse, error)
+	// NodeCertificateStatus waits until the certificate is ISSUED, FAILED or to ROTATE, and
+	// returns it.
 	NodeCertificateStatus(ctx context.Context, in *NodeCertificateStatusRequest, opts ...grpc.CallOption) (*NodeCertificateStatusResponse, error)
 }
 
@@ -202,8 +220,16 @@ func (c *nodeCAClient) NodeCertificateStatus(ctx context.Context, in *NodeCertif
 // NodeCAServer is the server API for NodeCA service.
 // All implementations must embed UnimplementedNodeCAServer
 // for forward compatibility.
+//
+// NodeCA gives a node its certificate: it asks, then waits until it is signed. It needs no
+// certificate for either.
 type NodeCAServer interface {
+	// IssueNodeCertificate asks for a certificate. With a certificate of the cluster it renews
+	// that node's; otherwise the token admits a new node and gives it a role. INVALID_ARGUMENT
+	// for a token that does not fit.
 	IssueNodeCertificate(context.Context, *IssueNodeCertificateRequest) (*IssueNodeCertificateResponse, error)
+	// NodeCertificateStatus waits until the certificate is ISSUED, FAILED or to ROTATE, and
+	// returns it.
 	NodeCertificateStatus(context.Context, *NodeCertificateStatusRequest) (*NodeCertificateStatusResponse, error)
 	mustEmbedUnimplementedNodeCAServer()
 }

@@ -22,10 +22,13 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Rollback says where the new spec comes from.
 type UpdateServiceRequest_Rollback int32
 
 const (
-	UpdateServiceRequest_NONE     UpdateServiceRequest_Rollback = 0
+	// From spec.
+	UpdateServiceRequest_NONE UpdateServiceRequest_Rollback = 0
+	// From the service's previous_spec; FAILED_PRECONDITION when there is none.
 	UpdateServiceRequest_PREVIOUS UpdateServiceRequest_Rollback = 1
 )
 
@@ -68,6 +71,7 @@ func (UpdateServiceRequest_Rollback) EnumDescriptor() ([]byte, []int) {
 	return file_api_control_proto_rawDescGZIP(), []int{18, 0}
 }
 
+// GetNodeRequest asks for a node by its ID.
 type GetNodeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
@@ -112,6 +116,7 @@ func (x *GetNodeRequest) GetNodeId() string {
 	return ""
 }
 
+// GetNodeResponse is the node.
 type GetNodeResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          *Node                  `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -156,6 +161,7 @@ func (x *GetNodeResponse) GetNode() *Node {
 	return nil
 }
 
+// ListNodesRequest asks for the nodes that pass the filters.
 type ListNodesRequest struct {
 	state         protoimpl.MessageState    `protogen:"open.v1"`
 	Filters       *ListNodesRequest_Filters `protobuf:"bytes,1,opt,name=filters,proto3" json:"filters,omitempty"`
@@ -200,6 +206,7 @@ func (x *ListNodesRequest) GetFilters() *ListNodesRequest_Filters {
 	return nil
 }
 
+// ListNodesResponse holds the nodes, in no order that means anything.
 type ListNodesResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Nodes         []*Node                `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
@@ -244,11 +251,13 @@ func (x *ListNodesResponse) GetNodes() []*Node {
 	return nil
 }
 
+// UpdateNodeRequest is the node's new spec.
 type UpdateNodeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
-	NodeVersion   *Version               `protobuf:"bytes,2,opt,name=node_version,json=nodeVersion,proto3" json:"node_version,omitempty"`
-	Spec          *NodeSpec              `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	NodeId string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// Of the node that the spec was made from.
+	NodeVersion   *Version  `protobuf:"bytes,2,opt,name=node_version,json=nodeVersion,proto3" json:"node_version,omitempty"`
+	Spec          *NodeSpec `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -304,6 +313,7 @@ func (x *UpdateNodeRequest) GetSpec() *NodeSpec {
 	return nil
 }
 
+// UpdateNodeResponse is the node as it is now.
 type UpdateNodeResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          *Node                  `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -348,10 +358,12 @@ func (x *UpdateNodeResponse) GetNode() *Node {
 	return nil
 }
 
+// RemoveNodeRequest names the node to remove.
 type RemoveNodeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
-	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	NodeId string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// Also when it is READY.
+	Force         bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -400,6 +412,7 @@ func (x *RemoveNodeRequest) GetForce() bool {
 	return false
 }
 
+// RemoveNodeResponse says that it is removed.
 type RemoveNodeResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -436,6 +449,7 @@ func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
 	return file_api_control_proto_rawDescGZIP(), []int{7}
 }
 
+// GetTaskRequest asks for a task by its ID.
 type GetTaskRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TaskId        string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
@@ -480,6 +494,7 @@ func (x *GetTaskRequest) GetTaskId() string {
 	return ""
 }
 
+// GetTaskResponse is the task.
 type GetTaskResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Task          *Task                  `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
@@ -524,6 +539,7 @@ func (x *GetTaskResponse) GetTask() *Task {
 	return nil
 }
 
+// RemoveTaskRequest names the task to delete.
 type RemoveTaskRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TaskId        string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
@@ -568,6 +584,7 @@ func (x *RemoveTaskRequest) GetTaskId() string {
 	return ""
 }
 
+// RemoveTaskResponse says that it is deleted.
 type RemoveTaskResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -604,6 +621,7 @@ func (*RemoveTaskResponse) Descriptor() ([]byte, []int) {
 	return file_api_control_proto_rawDescGZIP(), []int{11}
 }
 
+// ListTasksRequest asks for the tasks that pass the filters.
 type ListTasksRequest struct {
 	state         protoimpl.MessageState    `protogen:"open.v1"`
 	Filters       *ListTasksRequest_Filters `protobuf:"bytes,1,opt,name=filters,proto3" json:"filters,omitempty"`
@@ -648,6 +666,7 @@ func (x *ListTasksRequest) GetFilters() *ListTasksRequest_Filters {
 	return nil
 }
 
+// ListTasksResponse holds the tasks, in no order that means anything.
 type ListTasksResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tasks         []*Task                `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
@@ -692,6 +711,7 @@ func (x *ListTasksResponse) GetTasks() []*Task {
 	return nil
 }
 
+// CreateServiceRequest is the service to declare.
 type CreateServiceRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Spec          *ServiceSpec           `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
@@ -736,6 +756,7 @@ func (x *CreateServiceRequest) GetSpec() *ServiceSpec {
 	return nil
 }
 
+// CreateServiceResponse is the service with its ID and version.
 type CreateServiceResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Service       *Service               `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
@@ -780,10 +801,12 @@ func (x *CreateServiceResponse) GetService() *Service {
 	return nil
 }
 
+// GetServiceRequest asks for a service by its ID.
 type GetServiceRequest struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	ServiceId      string                 `protobuf:"bytes,1,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
-	InsertDefaults bool                   `protobuf:"varint,2,opt,name=insert_defaults,json=insertDefaults,proto3" json:"insert_defaults,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ServiceId string                 `protobuf:"bytes,1,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
+	// Fills what the spec leaves open with what applies.
+	InsertDefaults bool `protobuf:"varint,2,opt,name=insert_defaults,json=insertDefaults,proto3" json:"insert_defaults,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -832,6 +855,7 @@ func (x *GetServiceRequest) GetInsertDefaults() bool {
 	return false
 }
 
+// GetServiceResponse is the service.
 type GetServiceResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Service       *Service               `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
@@ -876,9 +900,11 @@ func (x *GetServiceResponse) GetService() *Service {
 	return nil
 }
 
+// UpdateServiceRequest is the service's new spec.
 type UpdateServiceRequest struct {
-	state          protoimpl.MessageState        `protogen:"open.v1"`
-	ServiceId      string                        `protobuf:"bytes,1,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ServiceId string                 `protobuf:"bytes,1,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
+	// Of the service that the spec was made from.
 	ServiceVersion *Version                      `protobuf:"bytes,2,opt,name=service_version,json=serviceVersion,proto3" json:"service_version,omitempty"`
 	Spec           *ServiceSpec                  `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
 	Rollback       UpdateServiceRequest_Rollback `protobuf:"varint,4,opt,name=rollback,proto3,enum=docker.swarmkit.v1.UpdateServiceRequest_Rollback" json:"rollback,omitempty"`
@@ -944,6 +970,7 @@ func (x *UpdateServiceRequest) GetRollback() UpdateServiceRequest_Rollback {
 	return UpdateServiceRequest_NONE
 }
 
+// UpdateServiceResponse is the service as it is now; its tasks follow.
 type UpdateServiceResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Service       *Service               `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
@@ -988,6 +1015,7 @@ func (x *UpdateServiceResponse) GetService() *Service {
 	return nil
 }
 
+// RemoveServiceRequest names the service to delete.
 type RemoveServiceRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ServiceId     string                 `protobuf:"bytes,1,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
@@ -1032,6 +1060,7 @@ func (x *RemoveServiceRequest) GetServiceId() string {
 	return ""
 }
 
+// RemoveServiceResponse says that it is deleted; its tasks follow.
 type RemoveServiceResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1068,6 +1097,7 @@ func (*RemoveServiceResponse) Descriptor() ([]byte, []int) {
 	return file_api_control_proto_rawDescGZIP(), []int{21}
 }
 
+// ListServicesRequest asks for the services that pass the filters.
 type ListServicesRequest struct {
 	state         protoimpl.MessageState       `protogen:"open.v1"`
 	Filters       *ListServicesRequest_Filters `protobuf:"bytes,1,opt,name=filters,proto3" json:"filters,omitempty"`
@@ -1112,6 +1142,7 @@ func (x *ListServicesRequest) GetFilters() *ListServicesRequest_Filters {
 	return nil
 }
 
+// ListServicesResponse holds the services, in no order that means anything.
 type ListServicesResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Services      []*Service             `protobuf:"bytes,1,rep,name=services,proto3" json:"services,omitempty"`
@@ -1156,6 +1187,7 @@ func (x *ListServicesResponse) GetServices() []*Service {
 	return nil
 }
 
+// ListServiceStatusesRequest names services by their IDs.
 type ListServiceStatusesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Services      []string               `protobuf:"bytes,1,rep,name=services,proto3" json:"services,omitempty"`
@@ -1200,6 +1232,7 @@ func (x *ListServiceStatusesRequest) GetServices() []string {
 	return nil
 }
 
+// ListServiceStatusesResponse has one entry for each ID, in that order.
 type ListServiceStatusesResponse struct {
 	state         protoimpl.MessageState                       `protogen:"open.v1"`
 	Statuses      []*ListServiceStatusesResponse_ServiceStatus `protobuf:"bytes,1,rep,name=statuses,proto3" json:"statuses,omitempty"`
@@ -1244,6 +1277,7 @@ func (x *ListServiceStatusesResponse) GetStatuses() []*ListServiceStatusesRespon
 	return nil
 }
 
+// CreateNetworkRequest is the network to declare.
 type CreateNetworkRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Spec          *NetworkSpec           `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
@@ -1288,6 +1322,7 @@ func (x *CreateNetworkRequest) GetSpec() *NetworkSpec {
 	return nil
 }
 
+// CreateNetworkResponse is the network with its ID and version.
 type CreateNetworkResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Network       *Network               `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
@@ -1332,11 +1367,14 @@ func (x *CreateNetworkResponse) GetNetwork() *Network {
 	return nil
 }
 
+// GetNetworkRequest asks for a network by its ID.
 type GetNetworkRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	NetworkId     string                 `protobuf:"bytes,2,opt,name=network_id,json=networkId,proto3" json:"network_id,omitempty"`
-	Appdata       *anypb.Any             `protobuf:"bytes,3,opt,name=appdata,proto3" json:"appdata,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Not looked at.
+	Name      string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	NetworkId string `protobuf:"bytes,2,opt,name=network_id,json=networkId,proto3" json:"network_id,omitempty"`
+	// Tells the engine what to put into Network.extra.
+	Appdata       *anypb.Any `protobuf:"bytes,3,opt,name=appdata,proto3" json:"appdata,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1392,6 +1430,7 @@ func (x *GetNetworkRequest) GetAppdata() *anypb.Any {
 	return nil
 }
 
+// GetNetworkResponse is the network.
 type GetNetworkResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Network       *Network               `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
@@ -1436,10 +1475,12 @@ func (x *GetNetworkResponse) GetNetwork() *Network {
 	return nil
 }
 
+// RemoveNetworkRequest names the network to delete.
 type RemoveNetworkRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	NetworkId     string                 `protobuf:"bytes,2,opt,name=network_id,json=networkId,proto3" json:"network_id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Not looked at.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	NetworkId     string `protobuf:"bytes,2,opt,name=network_id,json=networkId,proto3" json:"network_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1488,6 +1529,7 @@ func (x *RemoveNetworkRequest) GetNetworkId() string {
 	return ""
 }
 
+// RemoveNetworkResponse says that it is deleted.
 type RemoveNetworkResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1524,10 +1566,12 @@ func (*RemoveNetworkResponse) Descriptor() ([]byte, []int) {
 	return file_api_control_proto_rawDescGZIP(), []int{31}
 }
 
+// ListNetworksRequest asks for the networks that pass the filters.
 type ListNetworksRequest struct {
-	state         protoimpl.MessageState       `protogen:"open.v1"`
-	Filters       *ListNetworksRequest_Filters `protobuf:"bytes,1,opt,name=filters,proto3" json:"filters,omitempty"`
-	Appdata       *anypb.Any                   `protobuf:"bytes,2,opt,name=appdata,proto3" json:"appdata,omitempty"`
+	state   protoimpl.MessageState       `protogen:"open.v1"`
+	Filters *ListNetworksRequest_Filters `protobuf:"bytes,1,opt,name=filters,proto3" json:"filters,omitempty"`
+	// Tells the engine what to put into Network.extra.
+	Appdata       *anypb.Any `protobuf:"bytes,2,opt,name=appdata,proto3" json:"appdata,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1576,6 +1620,7 @@ func (x *ListNetworksRequest) GetAppdata() *anypb.Any {
 	return nil
 }
 
+// ListNetworksResponse holds the networks, in no order that means anything.
 type ListNetworksResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Networks      []*Network             `protobuf:"bytes,1,rep,name=networks,proto3" json:"networks,omitempty"`
@@ -1620,6 +1665,7 @@ func (x *ListNetworksResponse) GetNetworks() []*Network {
 	return nil
 }
 
+// GetClusterRequest asks for the cluster by its ID.
 type GetClusterRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
@@ -1664,6 +1710,7 @@ func (x *GetClusterRequest) GetClusterId() string {
 	return ""
 }
 
+// GetClusterResponse is the cluster, without its keys.
 type GetClusterResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cluster       *Cluster               `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
@@ -1708,6 +1755,7 @@ func (x *GetClusterResponse) GetCluster() *Cluster {
 	return nil
 }
 
+// ListClustersRequest asks for the clusters that pass the filters; there is one.
 type ListClustersRequest struct {
 	state         protoimpl.MessageState       `protogen:"open.v1"`
 	Filters       *ListClustersRequest_Filters `protobuf:"bytes,1,opt,name=filters,proto3" json:"filters,omitempty"`
@@ -1752,6 +1800,7 @@ func (x *ListClustersRequest) GetFilters() *ListClustersRequest_Filters {
 	return nil
 }
 
+// ListClustersResponse holds the cluster, without its keys.
 type ListClustersResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Clusters      []*Cluster             `protobuf:"bytes,1,rep,name=clusters,proto3" json:"clusters,omitempty"`
@@ -1796,11 +1845,14 @@ func (x *ListClustersResponse) GetClusters() []*Cluster {
 	return nil
 }
 
+// KeyRotation says what is to be made anew.
 type KeyRotation struct {
-	state            protoimpl.MessageState `protogen:"open.v1"`
-	WorkerJoinToken  bool                   `protobuf:"varint,1,opt,name=worker_join_token,json=workerJoinToken,proto3" json:"worker_join_token,omitempty"`
-	ManagerJoinToken bool                   `protobuf:"varint,2,opt,name=manager_join_token,json=managerJoinToken,proto3" json:"manager_join_token,omitempty"`
-	ManagerUnlockKey bool                   `protobuf:"varint,3,opt,name=manager_unlock_key,json=managerUnlockKey,proto3" json:"manager_unlock_key,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Nodes that have joined are not affected.
+	WorkerJoinToken bool `protobuf:"varint,1,opt,name=worker_join_token,json=workerJoinToken,proto3" json:"worker_join_token,omitempty"`
+	// Nodes that have joined are not affected.
+	ManagerJoinToken bool `protobuf:"varint,2,opt,name=manager_join_token,json=managerJoinToken,proto3" json:"manager_join_token,omitempty"`
+	ManagerUnlockKey bool `protobuf:"varint,3,opt,name=manager_unlock_key,json=managerUnlockKey,proto3" json:"manager_unlock_key,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1856,12 +1908,14 @@ func (x *KeyRotation) GetManagerUnlockKey() bool {
 	return false
 }
 
+// UpdateClusterRequest is the cluster's new spec.
 type UpdateClusterRequest struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	ClusterId      string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	ClusterVersion *Version               `protobuf:"bytes,2,opt,name=cluster_version,json=clusterVersion,proto3" json:"cluster_version,omitempty"`
-	Spec           *ClusterSpec           `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
-	Rotation       *KeyRotation           `protobuf:"bytes,4,opt,name=rotation,proto3" json:"rotation,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	// Of the cluster that the spec was made from.
+	ClusterVersion *Version     `protobuf:"bytes,2,opt,name=cluster_version,json=clusterVersion,proto3" json:"cluster_version,omitempty"`
+	Spec           *ClusterSpec `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	Rotation       *KeyRotation `protobuf:"bytes,4,opt,name=rotation,proto3" json:"rotation,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1924,6 +1978,7 @@ func (x *UpdateClusterRequest) GetRotation() *KeyRotation {
 	return nil
 }
 
+// UpdateClusterResponse is the cluster as it is now, without its keys.
 type UpdateClusterResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cluster       *Cluster               `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
@@ -1968,6 +2023,7 @@ func (x *UpdateClusterResponse) GetCluster() *Cluster {
 	return nil
 }
 
+// GetSecretRequest asks for a secret by its ID.
 type GetSecretRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	SecretId      string                 `protobuf:"bytes,1,opt,name=secret_id,json=secretId,proto3" json:"secret_id,omitempty"`
@@ -2012,6 +2068,7 @@ func (x *GetSecretRequest) GetSecretId() string {
 	return ""
 }
 
+// GetSecretResponse is the secret, without its data.
 type GetSecretResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Secret        *Secret                `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
@@ -2056,11 +2113,13 @@ func (x *GetSecretResponse) GetSecret() *Secret {
 	return nil
 }
 
+// UpdateSecretRequest is the secret's new spec; only labels may differ.
 type UpdateSecretRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	SecretId      string                 `protobuf:"bytes,1,opt,name=secret_id,json=secretId,proto3" json:"secret_id,omitempty"`
-	SecretVersion *Version               `protobuf:"bytes,2,opt,name=secret_version,json=secretVersion,proto3" json:"secret_version,omitempty"`
-	Spec          *SecretSpec            `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	SecretId string                 `protobuf:"bytes,1,opt,name=secret_id,json=secretId,proto3" json:"secret_id,omitempty"`
+	// Of the secret that the spec was made from.
+	SecretVersion *Version    `protobuf:"bytes,2,opt,name=secret_version,json=secretVersion,proto3" json:"secret_version,omitempty"`
+	Spec          *SecretSpec `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2116,6 +2175,7 @@ func (x *UpdateSecretRequest) GetSpec() *SecretSpec {
 	return nil
 }
 
+// UpdateSecretResponse is the secret as it is now, without its data.
 type UpdateSecretResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Secret        *Secret                `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
@@ -2160,6 +2220,7 @@ func (x *UpdateSecretResponse) GetSecret() *Secret {
 	return nil
 }
 
+// ListSecretsRequest asks for the secrets that pass the filters.
 type ListSecretsRequest struct {
 	state         protoimpl.MessageState      `protogen:"open.v1"`
 	Filters       *ListSecretsRequest_Filters `protobuf:"bytes,1,opt,name=filters,proto3" json:"filters,omitempty"`
@@ -2204,6 +2265,7 @@ func (x *ListSecretsRequest) GetFilters() *ListSecretsRequest_Filters {
 	return nil
 }
 
+// ListSecretsResponse holds the secrets without their data, in no order that means anything.
 type ListSecretsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Secrets       []*Secret              `protobuf:"bytes,1,rep,name=secrets,proto3" json:"secrets,omitempty"`
@@ -2248,6 +2310,7 @@ func (x *ListSecretsResponse) GetSecrets() []*Secret {
 	return nil
 }
 
+// CreateSecretRequest is the secret to store.
 type CreateSecretRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Spec          *SecretSpec            `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
@@ -2292,6 +2355,7 @@ func (x *CreateSecretRequest) GetSpec() *SecretSpec {
 	return nil
 }
 
+// CreateSecretResponse is the secret with its ID and version, without its data.
 type CreateSecretResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Secret        *Secret                `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
@@ -2336,6 +2400,7 @@ func (x *CreateSecretResponse) GetSecret() *Secret {
 	return nil
 }
 
+// RemoveSecretRequest names the secret to delete.
 type RemoveSecretRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	SecretId      string                 `protobuf:"bytes,1,opt,name=secret_id,json=secretId,proto3" json:"secret_id,omitempty"`
@@ -2380,6 +2445,7 @@ func (x *RemoveSecretRequest) GetSecretId() string {
 	return ""
 }
 
+// RemoveSecretResponse says that it is deleted.
 type RemoveSecretResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2416,6 +2482,7 @@ func (*RemoveSecretResponse) Descriptor() ([]byte, []int) {
 	return file_api_control_proto_rawDescGZIP(), []int{50}
 }
 
+// GetConfigRequest asks for a config by its ID.
 type GetConfigRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ConfigId      string                 `protobuf:"bytes,1,opt,name=config_id,json=configId,proto3" json:"config_id,omitempty"`
@@ -2460,6 +2527,7 @@ func (x *GetConfigRequest) GetConfigId() string {
 	return ""
 }
 
+// GetConfigResponse is the config.
 type GetConfigResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Config        *Config                `protobuf:"bytes,1,opt,name=config,proto3" json:"config,omitempty"`
@@ -2504,11 +2572,13 @@ func (x *GetConfigResponse) GetConfig() *Config {
 	return nil
 }
 
+// UpdateConfigRequest is the config's new spec; only labels may differ.
 type UpdateConfigRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ConfigId      string                 `protobuf:"bytes,1,opt,name=config_id,json=configId,proto3" json:"config_id,omitempty"`
-	ConfigVersion *Version               `protobuf:"bytes,2,opt,name=config_version,json=configVersion,proto3" json:"config_version,omitempty"`
-	Spec          *ConfigSpec            `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	ConfigId string                 `protobuf:"bytes,1,opt,name=config_id,json=configId,proto3" json:"config_id,omitempty"`
+	// Of the config that the spec was made from.
+	ConfigVersion *Version    `protobuf:"bytes,2,opt,name=config_version,json=configVersion,proto3" json:"config_version,omitempty"`
+	Spec          *ConfigSpec `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2564,6 +2634,7 @@ func (x *UpdateConfigRequest) GetSpec() *ConfigSpec {
 	return nil
 }
 
+// UpdateConfigResponse is the config as it is now.
 type UpdateConfigResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Config        *Config                `protobuf:"bytes,1,opt,name=config,proto3" json:"config,omitempty"`
@@ -2608,6 +2679,7 @@ func (x *UpdateConfigResponse) GetConfig() *Config {
 	return nil
 }
 
+// ListConfigsRequest asks for the configs that pass the filters.
 type ListConfigsRequest struct {
 	state         protoimpl.MessageState      `protogen:"open.v1"`
 	Filters       *ListConfigsRequest_Filters `protobuf:"bytes,1,opt,name=filters,proto3" json:"filters,omitempty"`
@@ -2652,6 +2724,7 @@ func (x *ListConfigsRequest) GetFilters() *ListConfigsRequest_Filters {
 	return nil
 }
 
+// ListConfigsResponse holds the configs, in no order that means anything.
 type ListConfigsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Configs       []*Config              `protobuf:"bytes,1,rep,name=configs,proto3" json:"configs,omitempty"`
@@ -2696,6 +2769,7 @@ func (x *ListConfigsResponse) GetConfigs() []*Config {
 	return nil
 }
 
+// CreateConfigRequest is the config to store.
 type CreateConfigRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Spec          *ConfigSpec            `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
@@ -2740,6 +2814,7 @@ func (x *CreateConfigRequest) GetSpec() *ConfigSpec {
 	return nil
 }
 
+// CreateConfigResponse is the config with its ID and version.
 type CreateConfigResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Config        *Config                `protobuf:"bytes,1,opt,name=config,proto3" json:"config,omitempty"`
@@ -2784,6 +2859,7 @@ func (x *CreateConfigResponse) GetConfig() *Config {
 	return nil
 }
 
+// RemoveConfigRequest names the config to delete.
 type RemoveConfigRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ConfigId      string                 `protobuf:"bytes,1,opt,name=config_id,json=configId,proto3" json:"config_id,omitempty"`
@@ -2828,6 +2904,7 @@ func (x *RemoveConfigRequest) GetConfigId() string {
 	return ""
 }
 
+// RemoveConfigResponse says that it is deleted.
 type RemoveConfigResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2864,10 +2941,12 @@ func (*RemoveConfigResponse) Descriptor() ([]byte, []int) {
 	return file_api_control_proto_rawDescGZIP(), []int{60}
 }
 
+// CreateExtensionRequest is the kind to declare.
 type CreateExtensionRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Annotations   *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
-	Description   string                 `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Annotations *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
+	// For people.
+	Description   string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2916,6 +2995,7 @@ func (x *CreateExtensionRequest) GetDescription() string {
 	return ""
 }
 
+// CreateExtensionResponse is the extension with its ID and version.
 type CreateExtensionResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Extension     *Extension             `protobuf:"bytes,1,opt,name=extension,proto3" json:"extension,omitempty"`
@@ -2960,6 +3040,7 @@ func (x *CreateExtensionResponse) GetExtension() *Extension {
 	return nil
 }
 
+// RemoveExtensionRequest names the extension to delete.
 type RemoveExtensionRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ExtensionId   string                 `protobuf:"bytes,1,opt,name=extension_id,json=extensionId,proto3" json:"extension_id,omitempty"`
@@ -3004,6 +3085,7 @@ func (x *RemoveExtensionRequest) GetExtensionId() string {
 	return ""
 }
 
+// RemoveExtensionResponse says that it is deleted.
 type RemoveExtensionResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -3040,6 +3122,7 @@ func (*RemoveExtensionResponse) Descriptor() ([]byte, []int) {
 	return file_api_control_proto_rawDescGZIP(), []int{64}
 }
 
+// GetExtensionRequest asks for an extension by its ID.
 type GetExtensionRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ExtensionId   string                 `protobuf:"bytes,1,opt,name=extension_id,json=extensionId,proto3" json:"extension_id,omitempty"`
@@ -3084,6 +3167,7 @@ func (x *GetExtensionRequest) GetExtensionId() string {
 	return ""
 }
 
+// GetExtensionResponse is the extension.
 type GetExtensionResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Extension     *Extension             `protobuf:"bytes,1,opt,name=extension,proto3" json:"extension,omitempty"`
@@ -3128,11 +3212,13 @@ func (x *GetExtensionResponse) GetExtension() *Extension {
 	return nil
 }
 
+// CreateResourceRequest is the resource to store.
 type CreateResourceRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Annotations   *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
-	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
-	Payload       *anypb.Any             `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Annotations *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
+	// Name of an extension.
+	Kind          string     `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Payload       *anypb.Any `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3188,6 +3274,7 @@ func (x *CreateResourceRequest) GetPayload() *anypb.Any {
 	return nil
 }
 
+// CreateResourceResponse is the resource with its ID and version.
 type CreateResourceResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Resource      *Resource              `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
@@ -3232,6 +3319,7 @@ func (x *CreateResourceResponse) GetResource() *Resource {
 	return nil
 }
 
+// RemoveResourceRequest names the resource to delete.
 type RemoveResourceRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ResourceId    string                 `protobuf:"bytes,1,opt,name=resource_id,json=resourceId,proto3" json:"resource_id,omitempty"`
@@ -3276,6 +3364,7 @@ func (x *RemoveResourceRequest) GetResourceId() string {
 	return ""
 }
 
+// RemoveResourceResponse says that it is deleted.
 type RemoveResourceResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -3312,14 +3401,18 @@ func (*RemoveResourceResponse) Descriptor() ([]byte, []int) {
 	return file_api_control_proto_rawDescGZIP(), []int{70}
 }
 
+// UpdateResourceRequest says what is to change in a resource.
 type UpdateResourceRequest struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	ResourceId      string                 `protobuf:"bytes,1,opt,name=resource_id,json=resourceId,proto3" json:"resource_id,omitempty"`
-	ResourceVersion *Version               `protobuf:"bytes,2,opt,name=resource_version,json=resourceVersion,proto3" json:"resource_version,omitempty"`
-	Annotations     *Annotations           `protobuf:"bytes,3,opt,name=annotations,proto3" json:"annotations,omitempty"`
-	Payload         *anypb.Any             `protobuf:"bytes,4,opt,name=payload,proto3" json:"payload,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	ResourceId string                 `protobuf:"bytes,1,opt,name=resource_id,json=resourceId,proto3" json:"resource_id,omitempty"`
+	// Of the resource that the change was made from.
+	ResourceVersion *Version `protobuf:"bytes,2,opt,name=resource_version,json=resourceVersion,proto3" json:"resource_version,omitempty"`
+	// Unset: as they are.
+	Annotations *Annotations `protobuf:"bytes,3,opt,name=annotations,proto3" json:"annotations,omitempty"`
+	// Unset: as it is.
+	Payload       *anypb.Any `protobuf:"bytes,4,opt,name=payload,proto3" json:"payload,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UpdateResourceRequest) Reset() {
@@ -3380,6 +3473,7 @@ func (x *UpdateResourceRequest) GetPayload() *anypb.Any {
 	return nil
 }
 
+// UpdateResourceResponse is the resource as it is now.
 type UpdateResourceResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Resource      *Resource              `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
@@ -3424,6 +3518,7 @@ func (x *UpdateResourceResponse) GetResource() *Resource {
 	return nil
 }
 
+// GetResourceRequest asks for a resource by its ID.
 type GetResourceRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ResourceId    string                 `protobuf:"bytes,1,opt,name=resource_id,json=resourceId,proto3" json:"resource_id,omitempty"`
@@ -3468,6 +3563,7 @@ func (x *GetResourceRequest) GetResourceId() string {
 	return ""
 }
 
+// GetResourceResponse is the resource.
 type GetResourceResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Resource      *Resource              `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
@@ -3512,6 +3608,7 @@ func (x *GetResourceResponse) GetResource() *Resource {
 	return nil
 }
 
+// ListResourcesRequest asks for the resources that pass the filters.
 type ListResourcesRequest struct {
 	state         protoimpl.MessageState        `protogen:"open.v1"`
 	Filters       *ListResourcesRequest_Filters `protobuf:"bytes,1,opt,name=filters,proto3" json:"filters,omitempty"`
@@ -3556,6 +3653,7 @@ func (x *ListResourcesRequest) GetFilters() *ListResourcesRequest_Filters {
 	return nil
 }
 
+// ListResourcesResponse holds the resources, in no order that means anything.
 type ListResourcesResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Resources     []*Resource            `protobuf:"bytes,1,rep,name=resources,proto3" json:"resources,omitempty"`
@@ -3600,6 +3698,7 @@ func (x *ListResourcesResponse) GetResources() []*Resource {
 	return nil
 }
 
+// CreateVolumeRequest is the volume to declare.
 type CreateVolumeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Spec          *VolumeSpec            `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
@@ -3644,6 +3743,7 @@ func (x *CreateVolumeRequest) GetSpec() *VolumeSpec {
 	return nil
 }
 
+// CreateVolumeResponse is the volume with its ID and version.
 type CreateVolumeResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Volume        *Volume                `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
@@ -3688,6 +3788,7 @@ func (x *CreateVolumeResponse) GetVolume() *Volume {
 	return nil
 }
 
+// GetVolumeRequest asks for a volume by its ID.
 type GetVolumeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	VolumeId      string                 `protobuf:"bytes,1,opt,name=volume_id,json=volumeId,proto3" json:"volume_id,omitempty"`
@@ -3732,6 +3833,7 @@ func (x *GetVolumeRequest) GetVolumeId() string {
 	return ""
 }
 
+// GetVolumeResponse is the volume.
 type GetVolumeResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Volume        *Volume                `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
@@ -3776,11 +3878,13 @@ func (x *GetVolumeResponse) GetVolume() *Volume {
 	return nil
 }
 
+// UpdateVolumeRequest is the volume's new spec; only labels and availability may differ.
 type UpdateVolumeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	VolumeId      string                 `protobuf:"bytes,1,opt,name=volume_id,json=volumeId,proto3" json:"volume_id,omitempty"`
-	VolumeVersion *Version               `protobuf:"bytes,2,opt,name=volume_version,json=volumeVersion,proto3" json:"volume_version,omitempty"`
-	Spec          *VolumeSpec            `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	VolumeId string                 `protobuf:"bytes,1,opt,name=volume_id,json=volumeId,proto3" json:"volume_id,omitempty"`
+	// Of the volume that the spec was made from.
+	VolumeVersion *Version    `protobuf:"bytes,2,opt,name=volume_version,json=volumeVersion,proto3" json:"volume_version,omitempty"`
+	Spec          *VolumeSpec `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3836,6 +3940,7 @@ func (x *UpdateVolumeRequest) GetSpec() *VolumeSpec {
 	return nil
 }
 
+// UpdateVolumeResponse is the volume as it is now.
 type UpdateVolumeResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Volume        *Volume                `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
@@ -3880,6 +3985,7 @@ func (x *UpdateVolumeResponse) GetVolume() *Volume {
 	return nil
 }
 
+// ListVolumesRequest asks for the volumes that pass the filters.
 type ListVolumesRequest struct {
 	state         protoimpl.MessageState      `protogen:"open.v1"`
 	Filters       *ListVolumesRequest_Filters `protobuf:"bytes,1,opt,name=filters,proto3" json:"filters,omitempty"`
@@ -3924,6 +4030,7 @@ func (x *ListVolumesRequest) GetFilters() *ListVolumesRequest_Filters {
 	return nil
 }
 
+// ListVolumesResponse holds the volumes, in no order that means anything.
 type ListVolumesResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Volumes       []*Volume              `protobuf:"bytes,1,rep,name=volumes,proto3" json:"volumes,omitempty"`
@@ -3968,10 +4075,12 @@ func (x *ListVolumesResponse) GetVolumes() []*Volume {
 	return nil
 }
 
+// RemoveVolumeRequest names the volume to delete.
 type RemoveVolumeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	VolumeId      string                 `protobuf:"bytes,1,opt,name=volume_id,json=volumeId,proto3" json:"volume_id,omitempty"`
-	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	VolumeId string                 `protobuf:"bytes,1,opt,name=volume_id,json=volumeId,proto3" json:"volume_id,omitempty"`
+	// Forgets it at once, without asking its plugin.
+	Force         bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4020,6 +4129,7 @@ func (x *RemoveVolumeRequest) GetForce() bool {
 	return false
 }
 
+// RemoveVolumeResponse says that it is deleted, or will be.
 type RemoveVolumeResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -4056,15 +4166,19 @@ func (*RemoveVolumeResponse) Descriptor() ([]byte, []int) {
 	return file_api_control_proto_rawDescGZIP(), []int{86}
 }
 
+// Filters of different kinds must all hold, of each kind any.
 type ListNodesRequest_Filters struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
-	IdPrefixes    []string               `protobuf:"bytes,2,rep,name=id_prefixes,json=idPrefixes,proto3" json:"id_prefixes,omitempty"`
-	Labels        map[string]string      `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	NodeLabels    map[string]string      `protobuf:"bytes,7,rep,name=node_labels,json=nodeLabels,proto3" json:"node_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Memberships   []NodeSpec_Membership  `protobuf:"varint,4,rep,name=memberships,proto3,enum=docker.swarmkit.v1.NodeSpec_Membership" json:"memberships,omitempty"`
-	Roles         []NodeRole             `protobuf:"varint,5,rep,name=roles,proto3,enum=docker.swarmkit.v1.NodeRole" json:"roles,omitempty"`
-	NamePrefixes  []string               `protobuf:"bytes,6,rep,name=name_prefixes,json=namePrefixes,proto3" json:"name_prefixes,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Names      []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	IdPrefixes []string               `protobuf:"bytes,2,rep,name=id_prefixes,json=idPrefixes,proto3" json:"id_prefixes,omitempty"`
+	// Of the engine; an empty value is any.
+	Labels map[string]string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Of the spec; an empty value is any.
+	NodeLabels  map[string]string     `protobuf:"bytes,7,rep,name=node_labels,json=nodeLabels,proto3" json:"node_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Memberships []NodeSpec_Membership `protobuf:"varint,4,rep,name=memberships,proto3,enum=docker.swarmkit.v1.NodeSpec_Membership" json:"memberships,omitempty"`
+	// The role that is, not the desired one.
+	Roles         []NodeRole `protobuf:"varint,5,rep,name=roles,proto3,enum=docker.swarmkit.v1.NodeRole" json:"roles,omitempty"`
+	NamePrefixes  []string   `protobuf:"bytes,6,rep,name=name_prefixes,json=namePrefixes,proto3" json:"name_prefixes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4148,17 +4262,21 @@ func (x *ListNodesRequest_Filters) GetNamePrefixes() []string {
 	return nil
 }
 
+// Filters of different kinds must all hold, of each kind any.
 type ListTasksRequest_Filters struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
-	IdPrefixes    []string               `protobuf:"bytes,2,rep,name=id_prefixes,json=idPrefixes,proto3" json:"id_prefixes,omitempty"`
-	Labels        map[string]string      `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	ServiceIds    []string               `protobuf:"bytes,4,rep,name=service_ids,json=serviceIds,proto3" json:"service_ids,omitempty"`
-	NodeIds       []string               `protobuf:"bytes,5,rep,name=node_ids,json=nodeIds,proto3" json:"node_ids,omitempty"`
-	DesiredStates []TaskState            `protobuf:"varint,6,rep,name=desired_states,json=desiredStates,proto3,enum=docker.swarmkit.v1.TaskState" json:"desired_states,omitempty"`
-	NamePrefixes  []string               `protobuf:"bytes,7,rep,name=name_prefixes,json=namePrefixes,proto3" json:"name_prefixes,omitempty"`
-	Runtimes      []string               `protobuf:"bytes,9,rep,name=runtimes,proto3" json:"runtimes,omitempty"`
-	UpToDate      bool                   `protobuf:"varint,8,opt,name=up_to_date,json=upToDate,proto3" json:"up_to_date,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Names      []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	IdPrefixes []string               `protobuf:"bytes,2,rep,name=id_prefixes,json=idPrefixes,proto3" json:"id_prefixes,omitempty"`
+	// Of the service; an empty value is any.
+	Labels        map[string]string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	ServiceIds    []string          `protobuf:"bytes,4,rep,name=service_ids,json=serviceIds,proto3" json:"service_ids,omitempty"`
+	NodeIds       []string          `protobuf:"bytes,5,rep,name=node_ids,json=nodeIds,proto3" json:"node_ids,omitempty"`
+	DesiredStates []TaskState       `protobuf:"varint,6,rep,name=desired_states,json=desiredStates,proto3,enum=docker.swarmkit.v1.TaskState" json:"desired_states,omitempty"`
+	NamePrefixes  []string          `protobuf:"bytes,7,rep,name=name_prefixes,json=namePrefixes,proto3" json:"name_prefixes,omitempty"`
+	// "container", "attachment", or a generic kind.
+	Runtimes []string `protobuf:"bytes,9,rep,name=runtimes,proto3" json:"runtimes,omitempty"`
+	// Only tasks that an update of their service would not replace.
+	UpToDate      bool `protobuf:"varint,8,opt,name=up_to_date,json=upToDate,proto3" json:"up_to_date,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4256,13 +4374,16 @@ func (x *ListTasksRequest_Filters) GetUpToDate() bool {
 	return false
 }
 
+// Filters of different kinds must all hold, of each kind any.
 type ListServicesRequest_Filters struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
-	IdPrefixes    []string               `protobuf:"bytes,2,rep,name=id_prefixes,json=idPrefixes,proto3" json:"id_prefixes,omitempty"`
-	Labels        map[string]string      `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	NamePrefixes  []string               `protobuf:"bytes,4,rep,name=name_prefixes,json=namePrefixes,proto3" json:"name_prefixes,omitempty"`
-	Runtimes      []string               `protobuf:"bytes,5,rep,name=runtimes,proto3" json:"runtimes,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Names      []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	IdPrefixes []string               `protobuf:"bytes,2,rep,name=id_prefixes,json=idPrefixes,proto3" json:"id_prefixes,omitempty"`
+	// An empty value is any.
+	Labels       map[string]string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	NamePrefixes []string          `protobuf:"bytes,4,rep,name=name_prefixes,json=namePrefixes,proto3" json:"name_prefixes,omitempty"`
+	// "container", "attachment", or a generic kind.
+	Runtimes      []string `protobuf:"bytes,5,rep,name=runtimes,proto3" json:"runtimes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4332,12 +4453,17 @@ func (x *ListServicesRequest_Filters) GetRuntimes() []string {
 	return nil
 }
 
+// ServiceStatus says how many tasks a service has and should have.
 type ListServiceStatusesResponse_ServiceStatus struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	ServiceId      string                 `protobuf:"bytes,1,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
-	DesiredTasks   uint64                 `protobuf:"varint,2,opt,name=desired_tasks,json=desiredTasks,proto3" json:"desired_tasks,omitempty"`
-	RunningTasks   uint64                 `protobuf:"varint,3,opt,name=running_tasks,json=runningTasks,proto3" json:"running_tasks,omitempty"`
-	CompletedTasks uint64                 `protobuf:"varint,4,opt,name=completed_tasks,json=completedTasks,proto3" json:"completed_tasks,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ServiceId string                 `protobuf:"bytes,1,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
+	// Replicas; for global services the tasks that should run; for jobs those that should run
+	// at once.
+	DesiredTasks uint64 `protobuf:"varint,2,opt,name=desired_tasks,json=desiredTasks,proto3" json:"desired_tasks,omitempty"`
+	// Seen as RUNNING.
+	RunningTasks uint64 `protobuf:"varint,3,opt,name=running_tasks,json=runningTasks,proto3" json:"running_tasks,omitempty"`
+	// Of this run of a job.
+	CompletedTasks uint64 `protobuf:"varint,4,opt,name=completed_tasks,json=completedTasks,proto3" json:"completed_tasks,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -4400,12 +4526,14 @@ func (x *ListServiceStatusesResponse_ServiceStatus) GetCompletedTasks() uint64 {
 	return 0
 }
 
+// Filters of different kinds must all hold, of each kind any.
 type ListNetworksRequest_Filters struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
-	IdPrefixes    []string               `protobuf:"bytes,2,rep,name=id_prefixes,json=idPrefixes,proto3" json:"id_prefixes,omitempty"`
-	Labels        map[string]string      `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	NamePrefixes  []string               `protobuf:"bytes,4,rep,name=name_prefixes,json=namePrefixes,proto3" json:"name_prefixes,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Names      []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	IdPrefixes []string               `protobuf:"bytes,2,rep,name=id_prefixes,json=idPrefixes,proto3" json:"id_prefixes,omitempty"`
+	// An empty value is any.
+	Labels        map[string]string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	NamePrefixes  []string          `protobuf:"bytes,4,rep,name=name_prefixes,json=namePrefixes,proto3" json:"name_prefixes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4468,12 +4596,14 @@ func (x *ListNetworksRequest_Filters) GetNamePrefixes() []string {
 	return nil
 }
 
+// Filters of different kinds must all hold, of each kind any.
 type ListClustersRequest_Filters struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
-	IdPrefixes    []string               `protobuf:"bytes,2,rep,name=id_prefixes,json=idPrefixes,proto3" json:"id_prefixes,omitempty"`
-	Labels        map[string]string      `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	NamePrefixes  []string               `protobuf:"bytes,4,rep,name=name_prefixes,json=namePrefixes,proto3" json:"name_prefixes,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Names      []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	IdPrefixes []string               `protobuf:"bytes,2,rep,name=id_prefixes,json=idPrefixes,proto3" json:"id_prefixes,omitempty"`
+	// An empty value is any.
+	Labels        map[string]string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	NamePrefixes  []string          `protobuf:"bytes,4,rep,name=name_prefixes,json=namePrefixes,proto3" json:"name_prefixes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4536,12 +4666,14 @@ func (x *ListClustersRequest_Filters) GetNamePrefixes() []string {
 	return nil
 }
 
+// Filters are any of the names, prefixes and ID prefixes, and all labels.
 type ListSecretsRequest_Filters struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
-	IdPrefixes    []string               `protobuf:"bytes,2,rep,name=id_prefixes,json=idPrefixes,proto3" json:"id_prefixes,omitempty"`
-	Labels        map[string]string      `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	NamePrefixes  []string               `protobuf:"bytes,4,rep,name=name_prefixes,json=namePrefixes,proto3" json:"name_prefixes,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Names      []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	IdPrefixes []string               `protobuf:"bytes,2,rep,name=id_prefixes,json=idPrefixes,proto3" json:"id_prefixes,omitempty"`
+	// An empty value is any.
+	Labels        map[string]string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	NamePrefixes  []string          `protobuf:"bytes,4,rep,name=name_prefixes,json=namePrefixes,proto3" json:"name_prefixes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4604,12 +4736,14 @@ func (x *ListSecretsRequest_Filters) GetNamePrefixes() []string {
 	return nil
 }
 
+// Filters are any of the names, prefixes and ID prefixes, and all labels.
 type ListConfigsRequest_Filters struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
-	IdPrefixes    []string               `protobuf:"bytes,2,rep,name=id_prefixes,json=idPrefixes,proto3" json:"id_prefixes,omitempty"`
-	Labels        map[string]string      `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	NamePrefixes  []string               `protobuf:"bytes,4,rep,name=name_prefixes,json=namePrefixes,proto3" json:"name_prefixes,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Names      []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	IdPrefixes []string               `protobuf:"bytes,2,rep,name=id_prefixes,json=idPrefixes,proto3" json:"id_prefixes,omitempty"`
+	// An empty value is any.
+	Labels        map[string]string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	NamePrefixes  []string          `protobuf:"bytes,4,rep,name=name_prefixes,json=namePrefixes,proto3" json:"name_prefixes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4672,13 +4806,16 @@ func (x *ListConfigsRequest_Filters) GetNamePrefixes() []string {
 	return nil
 }
 
+// Filters are any of the names, prefixes and ID prefixes, all labels, and the kind.
 type ListResourcesRequest_Filters struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
-	IdPrefixes    []string               `protobuf:"bytes,2,rep,name=id_prefixes,json=idPrefixes,proto3" json:"id_prefixes,omitempty"`
-	Labels        map[string]string      `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	NamePrefixes  []string               `protobuf:"bytes,4,rep,name=name_prefixes,json=namePrefixes,proto3" json:"name_prefixes,omitempty"`
-	Kind          string                 `protobuf:"bytes,5,opt,name=kind,proto3" json:"kind,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Names      []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	IdPrefixes []string               `protobuf:"bytes,2,rep,name=id_prefixes,json=idPrefixes,proto3" json:"id_prefixes,omitempty"`
+	// An empty value is any.
+	Labels       map[string]string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	NamePrefixes []string          `protobuf:"bytes,4,rep,name=name_prefixes,json=namePrefixes,proto3" json:"name_prefixes,omitempty"`
+	// Name of an extension; empty is all.
+	Kind          string `protobuf:"bytes,5,opt,name=kind,proto3" json:"kind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4748,14 +4885,17 @@ func (x *ListResourcesRequest_Filters) GetKind() string {
 	return ""
 }
 
+// Filters of different kinds must all hold, of each kind any.
 type ListVolumesRequest_Filters struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
-	IdPrefixes    []string               `protobuf:"bytes,2,rep,name=id_prefixes,json=idPrefixes,proto3" json:"id_prefixes,omitempty"`
-	Labels        map[string]string      `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	NamePrefixes  []string               `protobuf:"bytes,4,rep,name=name_prefixes,json=namePrefixes,proto3" json:"name_prefixes,omitempty"`
-	Groups        []string               `protobuf:"bytes,5,rep,name=groups,proto3" json:"groups,omitempty"`
-	Drivers       []string               `protobuf:"bytes,6,rep,name=drivers,proto3" json:"drivers,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Names      []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	IdPrefixes []string               `protobuf:"bytes,2,rep,name=id_prefixes,json=idPrefixes,proto3" json:"id_prefixes,omitempty"`
+	// An empty value is any.
+	Labels       map[string]string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	NamePrefixes []string          `protobuf:"bytes,4,rep,name=name_prefixes,json=namePrefixes,proto3" json:"name_prefixes,omitempty"`
+	Groups       []string          `protobuf:"bytes,5,rep,name=groups,proto3" json:"groups,omitempty"`
+	// Names of plugins.
+	Drivers       []string `protobuf:"bytes,6,rep,name=drivers,proto3" json:"drivers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -67,49 +67,105 @@ const (
 // ControlClient is the client API for Control service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Control is what users do to a cluster. It is served on the local socket and, for managers,
+// over TCP. Every Update names the version that it was made from (ABORTED when the object has
+// moved on) and replaces the whole spec. Get of what is not there is NOT_FOUND; an empty ID is
+// INVALID_ARGUMENT. A List with no filter returns all; filters of different kinds must all
+// hold, of one kind any.
 type ControlClient interface {
+	// GetNode returns one node, with its manager_status if it is a manager.
 	GetNode(ctx context.Context, in *GetNodeRequest, opts ...grpc.CallOption) (*GetNodeResponse, error)
+	// ListNodes returns nodes; names are hostnames.
 	ListNodes(ctx context.Context, in *ListNodesRequest, opts ...grpc.CallOption) (*ListNodesResponse, error)
+	// UpdateNode replaces a node's spec. Demoting the last manager, or one without which there is
+	// no quorum, is FAILED_PRECONDITION.
 	UpdateNode(ctx context.Context, in *UpdateNodeRequest, opts ...grpc.CallOption) (*UpdateNodeResponse, error)
+	// RemoveNode removes a node, orphans its tasks and blacklists its certificate.
+	// FAILED_PRECONDITION for a manager, and for a node that is READY unless forced.
 	RemoveNode(ctx context.Context, in *RemoveNodeRequest, opts ...grpc.CallOption) (*RemoveNodeResponse, error)
+	// GetTask returns one task.
 	GetTask(ctx context.Context, in *GetTaskRequest, opts ...grpc.CallOption) (*GetTaskResponse, error)
+	// ListTasks returns tasks.
 	ListTasks(ctx context.Context, in *ListTasksRequest, opts ...grpc.CallOption) (*ListTasksResponse, error)
+	// RemoveTask deletes a task's record; its agent stops what runs, and a service makes another.
 	RemoveTask(ctx context.Context, in *RemoveTaskRequest, opts ...grpc.CallOption) (*RemoveTaskResponse, error)
+	// GetService returns one service.
 	GetService(ctx context.Context, in *GetServiceRequest, opts ...grpc.CallOption) (*GetServiceResponse, error)
+	// ListServices returns services.
 	ListServices(ctx context.Context, in *ListServicesRequest, opts ...grpc.CallOption) (*ListServicesResponse, error)
+	// CreateService declares a service. INVALID_ARGUMENT for a spec that cannot work,
+	// ALREADY_EXISTS for a name that is taken.
 	CreateService(ctx context.Context, in *CreateServiceRequest, opts ...grpc.CallOption) (*CreateServiceResponse, error)
+	// UpdateService replaces a service's spec, or goes back to the previous one. Name and mode
+	// cannot change. A job runs again.
 	UpdateService(ctx context.Context, in *UpdateServiceRequest, opts ...grpc.CallOption) (*UpdateServiceResponse, error)
+	// RemoveService deletes a service; its tasks end.
 	RemoveService(ctx context.Context, in *RemoveServiceRequest, opts ...grpc.CallOption) (*RemoveServiceResponse, error)
+	// ListServiceStatuses counts the tasks of services, one entry for each asked for and in that
+	// order; zeros for what is not there.
 	ListServiceStatuses(ctx context.Context, in *ListServiceStatusesRequest, opts ...grpc.CallOption) (*ListServiceStatusesResponse, error)
+	// GetNetwork returns one network.
 	GetNetwork(ctx context.Context, in *GetNetworkRequest, opts ...grpc.CallOption) (*GetNetworkResponse, error)
+	// ListNetworks returns networks.
 	ListNetworks(ctx context.Context, in *ListNetworksRequest, opts ...grpc.CallOption) (*ListNetworksResponse, error)
+	// CreateNetwork declares a network.
 	CreateNetwork(ctx context.Context, in *CreateNetworkRequest, opts ...grpc.CallOption) (*CreateNetworkResponse, error)
+	// RemoveNetwork deletes a network; FAILED_PRECONDITION while something uses it.
 	RemoveNetwork(ctx context.Context, in *RemoveNetworkRequest, opts ...grpc.CallOption) (*RemoveNetworkResponse, error)
+	// GetCluster returns the cluster without its keys.
 	GetCluster(ctx context.Context, in *GetClusterRequest, opts ...grpc.CallOption) (*GetClusterResponse, error)
+	// ListClusters returns the cluster, in a list, without its keys.
 	ListClusters(ctx context.Context, in *ListClustersRequest, opts ...grpc.CallOption) (*ListClustersResponse, error)
+	// UpdateCluster replaces the cluster's spec, and renews tokens or keys.
 	UpdateCluster(ctx context.Context, in *UpdateClusterRequest, opts ...grpc.CallOption) (*UpdateClusterResponse, error)
+	// GetSecret returns one secret without its data.
 	GetSecret(ctx context.Context, in *GetSecretRequest, opts ...grpc.CallOption) (*GetSecretResponse, error)
+	// UpdateSecret changes a secret's labels.
 	UpdateSecret(ctx context.Context, in *UpdateSecretRequest, opts ...grpc.CallOption) (*UpdateSecretResponse, error)
+	// ListSecrets returns secrets without their data.
 	ListSecrets(ctx context.Context, in *ListSecretsRequest, opts ...grpc.CallOption) (*ListSecretsResponse, error)
+	// CreateSecret stores a secret.
 	CreateSecret(ctx context.Context, in *CreateSecretRequest, opts ...grpc.CallOption) (*CreateSecretResponse, error)
+	// RemoveSecret deletes a secret; INVALID_ARGUMENT while a service names it.
 	RemoveSecret(ctx context.Context, in *RemoveSecretRequest, opts ...grpc.CallOption) (*RemoveSecretResponse, error)
+	// GetConfig returns one config.
 	GetConfig(ctx context.Context, in *GetConfigRequest, opts ...grpc.CallOption) (*GetConfigResponse, error)
+	// UpdateConfig changes a config's labels.
 	UpdateConfig(ctx context.Context, in *UpdateConfigRequest, opts ...grpc.CallOption) (*UpdateConfigResponse, error)
+	// ListConfigs returns configs.
 	ListConfigs(ctx context.Context, in *ListConfigsRequest, opts ...grpc.CallOption) (*ListConfigsResponse, error)
+	// CreateConfig stores a config.
 	CreateConfig(ctx context.Context, in *CreateConfigRequest, opts ...grpc.CallOption) (*CreateConfigResponse, error)
+	// RemoveConfig deletes a config; INVALID_ARGUMENT while a service names it.
 	RemoveConfig(ctx context.Context, in *RemoveConfigRequest, opts ...grpc.CallOption) (*RemoveConfigResponse, error)
+	// GetExtension returns one extension.
 	GetExtension(ctx context.Context, in *GetExtensionRequest, opts ...grpc.CallOption) (*GetExtensionResponse, error)
+	// CreateExtension declares a kind of resource.
 	CreateExtension(ctx context.Context, in *CreateExtensionRequest, opts ...grpc.CallOption) (*CreateExtensionResponse, error)
+	// RemoveExtension deletes an extension; INVALID_ARGUMENT while resources of its kind exist.
 	RemoveExtension(ctx context.Context, in *RemoveExtensionRequest, opts ...grpc.CallOption) (*RemoveExtensionResponse, error)
+	// GetResource returns one resource.
 	GetResource(ctx context.Context, in *GetResourceRequest, opts ...grpc.CallOption) (*GetResourceResponse, error)
+	// UpdateResource replaces annotations and payload, each where it is set. The name cannot
+	// change.
 	UpdateResource(ctx context.Context, in *UpdateResourceRequest, opts ...grpc.CallOption) (*UpdateResourceResponse, error)
+	// ListResources returns resources.
 	ListResources(ctx context.Context, in *ListResourcesRequest, opts ...grpc.CallOption) (*ListResourcesResponse, error)
+	// CreateResource stores a resource of a kind that an extension declares.
 	CreateResource(ctx context.Context, in *CreateResourceRequest, opts ...grpc.CallOption) (*CreateResourceResponse, error)
+	// RemoveResource deletes a resource.
 	RemoveResource(ctx context.Context, in *RemoveResourceRequest, opts ...grpc.CallOption) (*RemoveResourceResponse, error)
+	// CreateVolume declares a volume; its plugin makes it.
 	CreateVolume(ctx context.Context, in *CreateVolumeRequest, opts ...grpc.CallOption) (*CreateVolumeResponse, error)
+	// GetVolume returns one volume.
 	GetVolume(ctx context.Context, in *GetVolumeRequest, opts ...grpc.CallOption) (*GetVolumeResponse, error)
+	// UpdateVolume changes a volume's labels and availability.
 	UpdateVolume(ctx context.Context, in *UpdateVolumeRequest, opts ...grpc.CallOption) (*UpdateVolumeResponse, error)
+	// ListVolumes returns volumes.
 	ListVolumes(ctx context.Context, in *ListVolumesRequest, opts ...grpc.CallOption) (*ListVolumesResponse, error)
+	// RemoveVolume marks a volume for deletion at its plugin; FAILED_PRECONDITION while it is
+	// published, unless forced.
 	RemoveVolume(ctx context.Context, in *RemoveVolumeRequest, opts ...grpc.CallOption) (*RemoveVolumeResponse, error)
 }
 
@@ -554,49 +610,105 @@ func (c *controlClient) RemoveVolume(ctx context.Context, in *RemoveVolumeReques
 // ControlServer is the server API for Control service.
 // All implementations must embed UnimplementedControlServer
 // for forward compatibility.
+//
+// Control is what users do to a cluster. It is served on the local socket and, for managers,
+// over TCP. Every Update names the version that it was made from (ABORTED when the object has
+// moved on) and replaces the whole spec. Get of what is not there is NOT_FOUND; an empty ID is
+// INVALID_ARGUMENT. A List with no filter returns all; filters of different kinds must all
+// hold, of one kind any.
 type ControlServer interface {
+	// GetNode returns one node, with its manager_status if it is a manager.
 	GetNode(context.Context, *GetNodeRequest) (*GetNodeResponse, error)
+	// ListNodes returns nodes; names are hostnames.
 	ListNodes(context.Context, *ListNodesRequest) (*ListNodesResponse, error)
+	// UpdateNode replaces a node's spec. Demoting the last manager, or one without which there is
+	// no quorum, is FAILED_PRECONDITION.
 	UpdateNode(context.Context, *UpdateNodeRequest) (*UpdateNodeResponse, error)
+	// RemoveNode removes a node, orphans its tasks and blacklists its certificate.
+	// FAILED_PRECONDITION for a manager, and for a node that is READY unless forced.
 	RemoveNode(context.Context, *RemoveNodeRequest) (*RemoveNodeResponse, error)
+	// GetTask returns one task.
 	GetTask(context.Context, *GetTaskRequest) (*GetTaskResponse, error)
+	// ListTasks returns tasks.
 	ListTasks(context.Context, *ListTasksRequest) (*ListTasksResponse, error)
+	// RemoveTask deletes a task's record; its agent stops what runs, and a service makes another.
 	RemoveTask(context.Context, *RemoveTaskRequest) (*RemoveTaskResponse, error)
+	// GetService returns one service.
 	GetService(context.Context, *GetServiceRequest) (*GetServiceResponse, error)
+	// ListServices returns services.
 	ListServices(context.Context, *ListServicesRequest) (*ListServicesResponse, error)
+	// CreateService declares a service. INVALID_ARGUMENT for a spec that cannot work,
+	// ALREADY_EXISTS for a name that is taken.
 	CreateService(context.Context, *CreateServiceRequest) (*CreateServiceResponse, error)
+	// UpdateService replaces a service's spec, or goes back to the previous one. Name and mode
+	// cannot change. A job runs again.
 	UpdateService(context.Context, *UpdateServiceRequest) (*UpdateServiceResponse, error)
+	// RemoveService deletes a service; its tasks end.
 	RemoveService(context.Context, *RemoveServiceRequest) (*RemoveServiceResponse, error)
+	// ListServiceStatuses counts the tasks of services, one entry for each asked for and in that
+	// order; zeros for what is not there.
 	ListServiceStatuses(context.Context, *ListServiceStatusesRequest) (*ListServiceStatusesResponse, error)
+	// GetNetwork returns one network.
 	GetNetwork(context.Context, *GetNetworkRequest) (*GetNetworkResponse, error)
+	// ListNetworks returns networks.
 	ListNetworks(context.Context, *ListNetworksRequest) (*ListNetworksResponse, error)
+	// CreateNetwork declares a network.
 	CreateNetwork(context.Context, *CreateNetworkRequest) (*CreateNetworkResponse, error)
+	// RemoveNetwork deletes a network; FAILED_PRECONDITION while something uses it.
 	RemoveNetwork(context.Context, *RemoveNetworkRequest) (*RemoveNetworkResponse, error)
+	// GetCluster returns the cluster without its keys.
 	GetCluster(context.Context, *GetClusterRequest) (*GetClusterResponse, error)
+	// ListClusters returns the cluster, in a list, without its keys.
 	ListClusters(context.Context, *ListClustersRequest) (*ListClustersResponse, error)
+	// UpdateCluster replaces the cluster's spec, and renews tokens or keys.
 	UpdateCluster(context.Context, *UpdateClusterRequest) (*UpdateClusterResponse, error)
+	// GetSecret returns one secret without its data.
 	GetSecret(context.Context, *GetSecretRequest) (*GetSecretResponse, error)
+	// UpdateSecret changes a secret's labels.
 	UpdateSecret(context.Context, *UpdateSecretRequest) (*UpdateSecretResponse, error)
+	// ListSecrets returns secrets without their data.
 	ListSecrets(context.Context, *ListSecretsRequest) (*ListSecretsResponse, error)
+	// CreateSecret stores a secret.
 	CreateSecret(context.Context, *CreateSecretRequest) (*CreateSecretResponse, error)
+	// RemoveSecret deletes a secret; INVALID_ARGUMENT while a service names it.
 	RemoveSecret(context.Context, *RemoveSecretRequest) (*RemoveSecretResponse, error)
+	// GetConfig returns one config.
 	GetConfig(context.Context, *GetConfigRequest) (*GetConfigResponse, error)
+	// UpdateConfig changes a config's labels.
 	UpdateConfig(context.Context, *UpdateConfigRequest) (*UpdateConfigResponse, error)
+	// ListConfigs returns configs.
 	ListConfigs(context.Context, *ListConfigsRequest) (*ListConfigsResponse, error)
+	// CreateConfig stores a config.
 	CreateConfig(context.Context, *CreateConfigRequest) (*CreateConfigResponse, error)
+	// RemoveConfig deletes a config; INVALID_ARGUMENT while a service names it.
 	RemoveConfig(context.Context, *RemoveConfigRequest) (*RemoveConfigResponse, error)
+	// GetExtension returns one extension.
 	GetExtension(context.Context, *GetExtensionRequest) (*GetExtensionResponse, error)
+	// CreateExtension declares a kind of resource.
 	CreateExtension(context.Context, *CreateExtensionRequest) (*CreateExtensionResponse, error)
+	// RemoveExtension deletes an extension; INVALID_ARGUMENT while resources of its kind exist.
 	RemoveExtension(context.Context, *RemoveExtensionRequest) (*RemoveExtensionResponse, error)
+	// GetResource returns one resource.
 	GetResource(context.Context, *GetResourceRequest) (*GetResourceResponse, error)
+	// UpdateResource replaces annotations and payload, each where it is set. The name cannot
+	// change.
 	UpdateResource(context.Context, *UpdateResourceRequest) (*UpdateResourceResponse, error)
+	// ListResources returns resources.
 	ListResources(context.Context, *ListResourcesRequest) (*ListResourcesResponse, error)
+	// CreateResource stores a resource of a kind that an extension declares.
 	CreateResource(context.Context, *CreateResourceRequest) (*CreateResourceResponse, error)
+	// RemoveResource deletes a resource.
 	RemoveResource(context.Context, *RemoveResourceRequest) (*RemoveResourceResponse, error)
+	// CreateVolume declares a volume; its plugin makes it.
 	CreateVolume(context.Context, *CreateVolumeRequest) (*CreateVolumeResponse, error)
+	// GetVolume returns one volume.
 	GetVolume(context.Context, *GetVolumeRequest) (*GetVolumeResponse, error)
+	// UpdateVolume changes a volume's labels and availability.
 	UpdateVolume(context.Context, *UpdateVolumeRequest) (*UpdateVolumeResponse, error)
+	// ListVolumes returns volumes.
 	ListVolumes(context.Context, *ListVolumesRequest) (*ListVolumesResponse, error)
+	// RemoveVolume marks a volume for deletion at its plugin; FAILED_PRECONDITION while it is
+	// published, unless forced.
 	RemoveVolume(context.Context, *RemoveVolumeRequest) (*RemoveVolumeResponse, error)
 	mustEmbedUnimplementedControlServer()
 }

@@ -22,10 +22,12 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// AssignmentAction says to have it like this, or to have it no more.
 type AssignmentChange_AssignmentAction int32
 
 const (
 	AssignmentChange_UPDATE AssignmentChange_AssignmentAction = 0
+	// Of what is removed only the ID counts; for a volume all of it is there.
 	AssignmentChange_REMOVE AssignmentChange_AssignmentAction = 1
 )
 
@@ -68,10 +70,13 @@ func (AssignmentChange_AssignmentAction) EnumDescriptor() ([]byte, []int) {
 	return file_api_dispatcher_proto_rawDescGZIP(), []int{12, 0}
 }
 
+// Type says whether a message stands for itself.
 type AssignmentsMessage_Type int32
 
 const (
-	AssignmentsMessage_COMPLETE    AssignmentsMessage_Type = 0
+	// All that the node is to have: what is not in it goes.
+	AssignmentsMessage_COMPLETE AssignmentsMessage_Type = 0
+	// What differs from the set that applies_to names.
 	AssignmentsMessage_INCREMENTAL AssignmentsMessage_Type = 1
 )
 
@@ -114,10 +119,12 @@ func (AssignmentsMessage_Type) EnumDescriptor() ([]byte, []int) {
 	return file_api_dispatcher_proto_rawDescGZIP(), []int{13, 0}
 }
 
+// SessionRequest is an agent that introduces itself.
 type SessionRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Description   *NodeDescription       `protobuf:"bytes,1,opt,name=description,proto3" json:"description,omitempty"`
-	SessionId     string                 `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Description *NodeDescription       `protobuf:"bytes,1,opt,name=description,proto3" json:"description,omitempty"`
+	// A session to go on with; empty, or one that is not known, starts another.
+	SessionId     string `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -166,15 +173,21 @@ func (x *SessionRequest) GetSessionId() string {
 	return ""
 }
 
+// SessionMessage is all that an agent must know beside its assignments.
 type SessionMessage struct {
-	state                protoimpl.MessageState `protogen:"open.v1"`
-	SessionId            string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	Node                 *Node                  `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
-	Managers             []*WeightedPeer        `protobuf:"bytes,3,rep,name=managers,proto3" json:"managers,omitempty"`
-	NetworkBootstrapKeys []*EncryptionKey       `protobuf:"bytes,4,rep,name=network_bootstrap_keys,json=networkBootstrapKeys,proto3" json:"network_bootstrap_keys,omitempty"`
-	RootCA               []byte                 `protobuf:"bytes,5,opt,name=RootCA,proto3" json:"RootCA,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// To be named in all further calls.
+	SessionId string `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// The agent's own node, as stored.
+	Node *Node `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	// Where else the agent may turn to.
+	Managers []*WeightedPeer `protobuf:"bytes,3,rep,name=managers,proto3" json:"managers,omitempty"`
+	// For traffic between nodes; the highest lamport_time counts.
+	NetworkBootstrapKeys []*EncryptionKey `protobuf:"bytes,4,rep,name=network_bootstrap_keys,json=networkBootstrapKeys,proto3" json:"network_bootstrap_keys,omitempty"`
+	// Trusted roots, PEM.
+	RootCA        []byte `protobuf:"bytes,5,opt,name=RootCA,proto3" json:"RootCA,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SessionMessage) Reset() {
@@ -242,6 +255,7 @@ func (x *SessionMessage) GetRootCA() []byte {
 	return nil
 }
 
+// HeartbeatRequest is a sign of life.
 type HeartbeatRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	SessionId     string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
@@ -286,9 +300,11 @@ func (x *HeartbeatRequest) GetSessionId() string {
 	return ""
 }
 
+// HeartbeatResponse says when to send the next.
 type HeartbeatResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Period        *durationpb.Duration   `protobuf:"bytes,1,opt,name=period,proto3" json:"period,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From now; varies a little so that agents spread.
+	Period        *durationpb.Duration `protobuf:"bytes,1,opt,name=period,proto3" json:"period,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -330,6 +346,7 @@ func (x *HeartbeatResponse) GetPeriod() *durationpb.Duration {
 	return nil
 }
 
+// UpdateTaskStatusRequest says what became of some tasks.
 type UpdateTaskStatusRequest struct {
 	state         protoimpl.MessageState                      `protogen:"open.v1"`
 	SessionId     string                                      `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
@@ -382,6 +399,7 @@ func (x *UpdateTaskStatusRequest) GetUpdates() []*UpdateTaskStatusRequest_TaskSt
 	return nil
 }
 
+// UpdateTaskStatusResponse says that it is stored.
 type UpdateTaskStatusResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -418,6 +436,7 @@ func (*UpdateTaskStatusResponse) Descriptor() ([]byte, []int) {
 	return file_api_dispatcher_proto_rawDescGZIP(), []int{5}
 }
 
+// UpdateVolumeStatusRequest says what became of some volumes.
 type UpdateVolumeStatusRequest struct {
 	state         protoimpl.MessageState                          `protogen:"open.v1"`
 	SessionId     string                                          `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
@@ -470,6 +489,7 @@ func (x *UpdateVolumeStatusRequest) GetUpdates() []*UpdateVolumeStatusRequest_Vo
 	return nil
 }
 
+// UpdateVolumeStatusResponse says that it is stored.
 type UpdateVolumeStatusResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -506,6 +526,7 @@ func (*UpdateVolumeStatusResponse) Descriptor() ([]byte, []int) {
 	return file_api_dispatcher_proto_rawDescGZIP(), []int{7}
 }
 
+// TasksRequest asks for the node's tasks.
 type TasksRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	SessionId     string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
@@ -550,6 +571,7 @@ func (x *TasksRequest) GetSessionId() string {
 	return ""
 }
 
+// TasksMessage holds all tasks of the node from ASSIGNED on.
 type TasksMessage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tasks         []*Task                `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
@@ -594,6 +616,7 @@ func (x *TasksMessage) GetTasks() []*Task {
 	return nil
 }
 
+// AssignmentsRequest asks for the node's assignments.
 type AssignmentsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	SessionId     string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
@@ -638,6 +661,7 @@ func (x *AssignmentsRequest) GetSessionId() string {
 	return ""
 }
 
+// Assignment is something that a node is to have.
 type Assignment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Item:
@@ -752,6 +776,7 @@ func (*Assignment_Config) isAssignment_Item() {}
 
 func (*Assignment_Volume) isAssignment_Item() {}
 
+// AssignmentChange says what is to become of one assignment.
 type AssignmentChange struct {
 	state         protoimpl.MessageState            `protogen:"open.v1"`
 	Assignment    *Assignment                       `protobuf:"bytes,1,opt,name=assignment,proto3" json:"assignment,omitempty"`
@@ -804,12 +829,17 @@ func (x *AssignmentChange) GetAction() AssignmentChange_AssignmentAction {
 	return AssignmentChange_UPDATE
 }
 
+// AssignmentsMessage is a step from one set of assignments to the next, in less than 4 MiB.
 type AssignmentsMessage struct {
-	state         protoimpl.MessageState  `protogen:"open.v1"`
-	Type          AssignmentsMessage_Type `protobuf:"varint,1,opt,name=type,proto3,enum=docker.swarmkit.v1.AssignmentsMessage_Type" json:"type,omitempty"`
-	AppliesTo     string                  `protobuf:"bytes,2,opt,name=applies_to,json=appliesTo,proto3" json:"applies_to,omitempty"`
-	ResultsIn     string                  `protobuf:"bytes,3,opt,name=results_in,json=resultsIn,proto3" json:"results_in,omitempty"`
-	Changes       []*AssignmentChange     `protobuf:"bytes,4,rep,name=changes,proto3" json:"changes,omitempty"`
+	state protoimpl.MessageState  `protogen:"open.v1"`
+	Type  AssignmentsMessage_Type `protobuf:"varint,1,opt,name=type,proto3,enum=docker.swarmkit.v1.AssignmentsMessage_Type" json:"type,omitempty"`
+	// The results_in of the message before; empty in the first. A gap means that a message is
+	// missing: ask again.
+	AppliesTo string `protobuf:"bytes,2,opt,name=applies_to,json=appliesTo,proto3" json:"applies_to,omitempty"`
+	// A counter of this stream, in decimal.
+	ResultsIn string `protobuf:"bytes,3,opt,name=results_in,json=resultsIn,proto3" json:"results_in,omitempty"`
+	// In an order that need not matter: take secrets and configs before tasks.
+	Changes       []*AssignmentChange `protobuf:"bytes,4,rep,name=changes,proto3" json:"changes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -872,6 +902,7 @@ func (x *AssignmentsMessage) GetChanges() []*AssignmentChange {
 	return nil
 }
 
+// TaskStatusUpdate is the newest status of one task of this node.
 type UpdateTaskStatusRequest_TaskStatusUpdate struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TaskId        string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
@@ -924,10 +955,12 @@ func (x *UpdateTaskStatusRequest_TaskStatusUpdate) GetStatus() *TaskStatus {
 	return nil
 }
 
+// VolumeStatusUpdate is one volume on this node.
 type UpdateVolumeStatusRequest_VolumeStatusUpdate struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Unpublished   bool                   `protobuf:"varint,2,opt,name=unpublished,proto3" json:"unpublished,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The node no longer uses it, so that the controller may take it back.
+	Unpublished   bool `protobuf:"varint,2,opt,name=unpublished,proto3" json:"unpublished,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -30,12 +30,25 @@ const (
 // DispatcherClient is the client API for Dispatcher service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Dispatcher is where agents and the leader talk. The caller's certificate says which node it
+// is. A call with a session that is not the node's own is INVALID_ARGUMENT, one of a node
+// without a session NOT_FOUND.
 type DispatcherClient interface {
+	// Session registers the node and keeps it informed: a message at once, and one with all
+	// content whenever something in it changes. The session lasts as long as the stream.
+	// UNAVAILABLE for a node that registers too often.
 	Session(ctx context.Context, in *SessionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SessionMessage], error)
+	// Heartbeat says that the agent lives. Three periods without one, and the node is DOWN.
 	Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatResponse, error)
+	// UpdateTaskStatus reports what became of tasks; answers once it is stored. A state below the
+	// stored one is dropped.
 	UpdateTaskStatus(ctx context.Context, in *UpdateTaskStatusRequest, opts ...grpc.CallOption) (*UpdateTaskStatusResponse, error)
+	// UpdateVolumeStatus reports volumes that the node has given up.
 	UpdateVolumeStatus(ctx context.Context, in *UpdateVolumeStatusRequest, opts ...grpc.CallOption) (*UpdateVolumeStatusResponse, error)
+	// Tasks sends all tasks of the node, whenever one changes. Superseded by Assignments.
 	Tasks(ctx context.Context, in *TasksRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TasksMessage], error)
+	// Assignments sends what the node is to have: everything first, then differences.
 	Assignments(ctx context.Context, in *AssignmentsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[AssignmentsMessage], error)
 }
 
@@ -137,12 +150,25 @@ type Dispatcher_AssignmentsClient = grpc.ServerStreamingClient[AssignmentsMessag
 // DispatcherServer is the server API for Dispatcher service.
 // All implementations must embed UnimplementedDispatcherServer
 // for forward compatibility.
+//
+// Dispatcher is where agents and the leader talk. The caller's certificate says which node it
+// is. A call with a session that is not the node's own is INVALID_ARGUMENT, one of a node
+// without a session NOT_FOUND.
 type DispatcherServer interface {
+	// Session registers the node and keeps it informed: a message at once, and one with all
+	// content whenever something in it changes. The session lasts as long as the stream.
+	// UNAVAILABLE for a node that registers too often.
 	Session(*SessionRequest, grpc.ServerStreamingServer[SessionMessage]) error
+	// Heartbeat says that the agent lives. Three periods without one, and the node is DOWN.
 	Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatResponse, error)
+	// UpdateTaskStatus reports what became of tasks; answers once it is stored. A state below the
+	// stored one is dropped.
 	UpdateTaskStatus(context.Context, *UpdateTaskStatusRequest) (*UpdateTaskStatusResponse, error)
+	// UpdateVolumeStatus reports volumes that the node has given up.
 	UpdateVolumeStatus(context.Context, *UpdateVolumeStatusRequest) (*UpdateVolumeStatusResponse, error)
+	// Tasks sends all tasks of the node, whenever one changes. Superseded by Assignments.
 	Tasks(*TasksRequest, grpc.ServerStreamingServer[TasksMessage]) error
+	// Assignments sends what the node is to have: everything first, then differences.
 	Assignments(*AssignmentsRequest, grpc.ServerStreamingServer[AssignmentsMessage]) error
 	mustEmbedUnimplementedDispatcherServer()
 }

@@ -21,6 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// ServingStatus says whether it takes calls.
 type HealthCheckResponse_ServingStatus int32
 
 const (
@@ -70,6 +71,7 @@ func (HealthCheckResponse_ServingStatus) EnumDescriptor() ([]byte, []int) {
 	return file_api_health_proto_rawDescGZIP(), []int{1, 0}
 }
 
+// HealthCheckRequest names the part.
 type HealthCheckRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
@@ -114,6 +116,7 @@ func (x *HealthCheckRequest) GetService() string {
 	return ""
 }
 
+// HealthCheckResponse says how it is.
 type HealthCheckResponse struct {
 	state         protoimpl.MessageState            `protogen:"open.v1"`
 	Status        HealthCheckResponse_ServingStatus `protobuf:"varint,1,opt,name=status,proto3,enum=docker.swarmkit.v1.HealthCheckResponse_ServingStatus" json:"status,omitempty"`

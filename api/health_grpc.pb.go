@@ -25,7 +25,11 @@ const (
 // HealthClient is the client API for Health service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Health tells whether parts of a manager work.
 type HealthClient interface {
+	// Check answers with the status of a service: "" is the whole, "Raft" the part in the group,
+	// "ControlAPI" the local socket. NOT_FOUND for another.
 	Check(ctx context.Context, in *HealthCheckRequest, opts ...grpc.CallOption) (*HealthCheckResponse, error)
 }
 
@@ -50,7 +54,11 @@ func (c *healthClient) Check(ctx context.Context, in *HealthCheckRequest, opts .
 // HealthServer is the server API for Health service.
 // All implementations must embed UnimplementedHealthServer
 // for forward compatibility.
+//
+// Health tells whether parts of a manager work.
 type HealthServer interface {
+	// Check answers with the status of a service: "" is the whole, "Raft" the part in the group,
+	// "ControlAPI" the local socket. NOT_FOUND for another.
 	Check(context.Context, *HealthCheckRequest) (*HealthCheckResponse, error)
 	mustEmbedUnimplementedHealthServer()
 }

@@ -22,6 +22,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// LogStream says where a message was written.
 type LogStream int32
 
 const (
@@ -71,11 +72,16 @@ func (LogStream) EnumDescriptor() ([]byte, []int) {
 	return file_api_logbroker_proto_rawDescGZIP(), []int{0}
 }
 
+// LogSubscriptionOptions say which messages are wanted.
 type LogSubscriptionOptions struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Streams       []LogStream            `protobuf:"varint,1,rep,name=streams,proto3,enum=docker.swarmkit.v1.LogStream" json:"streams,omitempty"`
-	Follow        bool                   `protobuf:"varint,2,opt,name=follow,proto3" json:"follow,omitempty"`
-	Tail          int64                  `protobuf:"varint,3,opt,name=tail,proto3" json:"tail,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// None is all.
+	Streams []LogStream `protobuf:"varint,1,rep,name=streams,proto3,enum=docker.swarmkit.v1.LogStream" json:"streams,omitempty"`
+	// Goes on with what is written from now on, also by tasks that start later.
+	Follow bool `protobuf:"varint,2,opt,name=follow,proto3" json:"follow,omitempty"`
+	// 0 is all; -(N+1) is the last N lines.
+	Tail int64 `protobuf:"varint,3,opt,name=tail,proto3" json:"tail,omitempty"`
+	// Nothing older.
 	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -139,6 +145,8 @@ func (x *LogSubscriptionOptions) GetSince() *timestamppb.Timestamp {
 	return nil
 }
 
+// LogSelector says whose messages are wanted: of all that any field names. Empty is
+// INVALID_ARGUMENT.
 type LogSelector struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ServiceIds    []string               `protobuf:"bytes,1,rep,name=service_ids,json=serviceIds,proto3" json:"service_ids,omitempty"`
@@ -199,6 +207,7 @@ func (x *LogSelector) GetTaskIds() []string {
 	return nil
 }
 
+// LogContext says where a message comes from.
 type LogContext struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ServiceId     string                 `protobuf:"bytes,1,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
@@ -259,6 +268,7 @@ func (x *LogContext) GetTaskId() string {
 	return ""
 }
 
+// LogAttr is a detail that a log driver adds.
 type LogAttr struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -311,9 +321,11 @@ func (x *LogAttr) GetValue() string {
 	return ""
 }
 
+// LogMessage is a piece of what a task wrote, mostly a line.
 type LogMessage struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Context       *LogContext            `protobuf:"bytes,1,opt,name=context,proto3" json:"context,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Context *LogContext            `protobuf:"bytes,1,opt,name=context,proto3" json:"context,omitempty"`
+	// When the engine took it.
 	Timestamp     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
 	Stream        LogStream              `protobuf:"varint,3,opt,name=stream,proto3,enum=docker.swarmkit.v1.LogStream" json:"stream,omitempty"`
 	Data          []byte                 `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
@@ -387,6 +399,7 @@ func (x *LogMessage) GetAttrs() []*LogAttr {
 	return nil
 }
 
+// SubscribeLogsRequest asks for messages.
 type SubscribeLogsRequest struct {
 	state         protoimpl.MessageState  `protogen:"open.v1"`
 	Selector      *LogSelector            `protobuf:"bytes,1,opt,name=selector,proto3" json:"selector,omitempty"`
@@ -439,6 +452,7 @@ func (x *SubscribeLogsRequest) GetOptions() *LogSubscriptionOptions {
 	return nil
 }
 
+// SubscribeLogsMessage holds some messages, in the order of each task.
 type SubscribeLogsMessage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Messages      []*LogMessage          `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
@@ -483,6 +497,7 @@ func (x *SubscribeLogsMessage) GetMessages() []*LogMessage {
 	return nil
 }
 
+// ListenSubscriptionsRequest asks for the subscriptions that concern the caller.
 type ListenSubscriptionsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -519,12 +534,14 @@ func (*ListenSubscriptionsRequest) Descriptor() ([]byte, []int) {
 	return file_api_logbroker_proto_rawDescGZIP(), []int{7}
 }
 
+// SubscriptionMessage is a subscription that begins or ends.
 type SubscriptionMessage struct {
-	state         protoimpl.MessageState  `protogen:"open.v1"`
-	Id            string                  `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Selector      *LogSelector            `protobuf:"bytes,2,opt,name=selector,proto3" json:"selector,omitempty"`
-	Options       *LogSubscriptionOptions `protobuf:"bytes,3,opt,name=options,proto3" json:"options,omitempty"`
-	Close         bool                    `protobuf:"varint,4,opt,name=close,proto3" json:"close,omitempty"`
+	state    protoimpl.MessageState  `protogen:"open.v1"`
+	Id       string                  `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Selector *LogSelector            `protobuf:"bytes,2,opt,name=selector,proto3" json:"selector,omitempty"`
+	Options  *LogSubscriptionOptions `protobuf:"bytes,3,opt,name=options,proto3" json:"options,omitempty"`
+	// It ends; the other fields but id are empty.
+	Close         bool `protobuf:"varint,4,opt,name=close,proto3" json:"close,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -587,13 +604,16 @@ func (x *SubscriptionMessage) GetClose() bool {
 	return false
 }
 
+// PublishLogsMessage holds messages for a subscription.
 type PublishLogsMessage struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	SubscriptionId string                 `protobuf:"bytes,1,opt,name=subscription_id,json=subscriptionId,proto3" json:"subscription_id,omitempty"`
-	Messages       []*LogMessage          `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
-	Close          bool                   `protobuf:"varint,3,opt,name=close,proto3" json:"close,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The same in all messages of a stream.
+	SubscriptionId string        `protobuf:"bytes,1,opt,name=subscription_id,json=subscriptionId,proto3" json:"subscription_id,omitempty"`
+	Messages       []*LogMessage `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
+	// The node has nothing more for it.
+	Close         bool `protobuf:"varint,3,opt,name=close,proto3" json:"close,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PublishLogsMessage) Reset() {
@@ -647,6 +667,7 @@ func (x *PublishLogsMessage) GetClose() bool {
 	return false
 }
 
+// PublishLogsResponse says that all was taken.
 type PublishLogsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields

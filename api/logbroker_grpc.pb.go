@@ -25,7 +25,11 @@ const (
 // LogsClient is the client API for Logs service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Logs is how users read what tasks write.
 type LogsClient interface {
+	// SubscribeLogs streams messages of the tasks that are selected. Without follow it ends when
+	// every node has sent what it has, with an error when some could not.
 	SubscribeLogs(ctx context.Context, in *SubscribeLogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeLogsMessage], error)
 }
 
@@ -59,7 +63,11 @@ type Logs_SubscribeLogsClient = grpc.ServerStreamingClient[SubscribeLogsMessage]
 // LogsServer is the server API for Logs service.
 // All implementations must embed UnimplementedLogsServer
 // for forward compatibility.
+//
+// Logs is how users read what tasks write.
 type LogsServer interface {
+	// SubscribeLogs streams messages of the tasks that are selected. Without follow it ends when
+	// every node has sent what it has, with an error when some could not.
 	SubscribeLogs(*SubscribeLogsRequest, grpc.ServerStreamingServer[SubscribeLogsMessage]) error
 	mustEmbedUnimplementedLogsServer()
 }
@@ -131,8 +139,14 @@ const (
 // LogBrokerClient is the client API for LogBroker service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// LogBroker is how agents deliver what their tasks write.
 type LogBrokerClient interface {
+	// ListenSubscriptions tells a node which logs are asked for: those that are open, then new
+	// ones.
 	ListenSubscriptions(ctx context.Context, in *ListenSubscriptionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscriptionMessage], error)
+	// PublishLogs delivers messages for one subscription. PERMISSION_DENIED for messages of
+	// another node.
 	PublishLogs(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[PublishLogsMessage, PublishLogsResponse], error)
 }
 
@@ -179,8 +193,14 @@ type LogBroker_PublishLogsClient = grpc.ClientStreamingClient[PublishLogsMessage
 // LogBrokerServer is the server API for LogBroker service.
 // All implementations must embed UnimplementedLogBrokerServer
 // for forward compatibility.
+//
+// LogBroker is how agents deliver what their tasks write.
 type LogBrokerServer interface {
+	// ListenSubscriptions tells a node which logs are asked for: those that are open, then new
+	// ones.
 	ListenSubscriptions(*ListenSubscriptionsRequest, grpc.ServerStreamingServer[SubscriptionMessage]) error
+	// PublishLogs delivers messages for one subscription. PERMISSION_DENIED for messages of
+	// another node.
 	PublishLogs(grpc.ClientStreamingServer[PublishLogsMessage, PublishLogsResponse]) error
 	mustEmbedUnimplementedLogBrokerServer()
 }

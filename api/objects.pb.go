@@ -23,10 +23,12 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Meta is what the store says of an object. Clients cannot set it.
 type Meta struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       *Version               `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
-	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Version   *Version               `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// By the clock of the manager that led.
 	UpdatedAt     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -83,19 +85,29 @@ func (x *Meta) GetUpdatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+// Node is a machine that belongs to the cluster.
 type Node struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Meta          *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
-	Spec          *NodeSpec              `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
-	Description   *NodeDescription       `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
-	Status        *NodeStatus            `protobuf:"bytes,5,opt,name=status,proto3" json:"status,omitempty"`
-	ManagerStatus *ManagerStatus         `protobuf:"bytes,6,opt,name=manager_status,json=managerStatus,proto3" json:"manager_status,omitempty"`
-	Attachment    *NetworkAttachment     `protobuf:"bytes,7,opt,name=attachment,proto3" json:"attachment,omitempty"`
-	Certificate   *Certificate           `protobuf:"bytes,8,opt,name=certificate,proto3" json:"certificate,omitempty"`
-	Role          NodeRole               `protobuf:"varint,9,opt,name=role,proto3,enum=docker.swarmkit.v1.NodeRole" json:"role,omitempty"`
-	Attachments   []*NetworkAttachment   `protobuf:"bytes,10,rep,name=attachments,proto3" json:"attachments,omitempty"`
-	VXLANUDPPort  uint32                 `protobuf:"varint,11,opt,name=VXLANUDPPort,proto3" json:"VXLANUDPPort,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Meta  *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
+	Spec  *NodeSpec              `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	// From its agent.
+	Description *NodeDescription `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
+	// From the dispatcher.
+	Status *NodeStatus `protobuf:"bytes,5,opt,name=status,proto3" json:"status,omitempty"`
+	// Only in answers, and only for managers.
+	ManagerStatus *ManagerStatus `protobuf:"bytes,6,opt,name=manager_status,json=managerStatus,proto3" json:"manager_status,omitempty"`
+	// Superseded by attachments.
+	Attachment *NetworkAttachment `protobuf:"bytes,7,opt,name=attachment,proto3" json:"attachment,omitempty"`
+	// From the CA.
+	Certificate *Certificate `protobuf:"bytes,8,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	// What it is now, which follows spec.desired_role: a manager leaves raft before it becomes a
+	// worker.
+	Role NodeRole `protobuf:"varint,9,opt,name=role,proto3,enum=docker.swarmkit.v1.NodeRole" json:"role,omitempty"`
+	// Addresses of its load balancers, one for each network with tasks on it. From the allocator.
+	Attachments []*NetworkAttachment `protobuf:"bytes,10,rep,name=attachments,proto3" json:"attachments,omitempty"`
+	// Port of overlay traffic; 0 is 4789.
+	VXLANUDPPort  uint32 `protobuf:"varint,11,opt,name=VXLANUDPPort,proto3" json:"VXLANUDPPort,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -207,20 +219,27 @@ func (x *Node) GetVXLANUDPPort() uint32 {
 	return 0
 }
 
+// Service is a declared set of equal tasks.
 type Service struct {
-	state               protoimpl.MessageState `protogen:"open.v1"`
-	Id                  string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Meta                *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
-	Spec                *ServiceSpec           `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
-	SpecVersion         *Version               `protobuf:"bytes,10,opt,name=spec_version,json=specVersion,proto3" json:"spec_version,omitempty"`
-	PreviousSpec        *ServiceSpec           `protobuf:"bytes,6,opt,name=previous_spec,json=previousSpec,proto3" json:"previous_spec,omitempty"`
-	PreviousSpecVersion *Version               `protobuf:"bytes,11,opt,name=previous_spec_version,json=previousSpecVersion,proto3" json:"previous_spec_version,omitempty"`
-	Endpoint            *Endpoint              `protobuf:"bytes,4,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
-	UpdateStatus        *UpdateStatus          `protobuf:"bytes,5,opt,name=update_status,json=updateStatus,proto3" json:"update_status,omitempty"`
-	JobStatus           *JobStatus             `protobuf:"bytes,12,opt,name=job_status,json=jobStatus,proto3" json:"job_status,omitempty"`
-	PendingDelete       bool                   `protobuf:"varint,7,opt,name=pending_delete,json=pendingDelete,proto3" json:"pending_delete,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Meta  *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
+	Spec  *ServiceSpec           `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	// Version of spec: what the service's meta.version was before it was written.
+	SpecVersion *Version `protobuf:"bytes,10,opt,name=spec_version,json=specVersion,proto3" json:"spec_version,omitempty"`
+	// What a rollback goes back to; unset when there is nothing.
+	PreviousSpec        *ServiceSpec `protobuf:"bytes,6,opt,name=previous_spec,json=previousSpec,proto3" json:"previous_spec,omitempty"`
+	PreviousSpecVersion *Version     `protobuf:"bytes,11,opt,name=previous_spec_version,json=previousSpecVersion,proto3" json:"previous_spec_version,omitempty"`
+	// What the allocator gave it.
+	Endpoint *Endpoint `protobuf:"bytes,4,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	// Unset when no update was asked for since the last change.
+	UpdateStatus *UpdateStatus `protobuf:"bytes,5,opt,name=update_status,json=updateStatus,proto3" json:"update_status,omitempty"`
+	// Jobs only.
+	JobStatus *JobStatus `protobuf:"bytes,12,opt,name=job_status,json=jobStatus,proto3" json:"job_status,omitempty"`
+	// Declared, not acted on.
+	PendingDelete bool `protobuf:"varint,7,opt,name=pending_delete,json=pendingDelete,proto3" json:"pending_delete,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Service) Reset() {
@@ -323,11 +342,14 @@ func (x *Service) GetPendingDelete() bool {
 	return false
 }
 
+// Endpoint is how a service is reached, in fact.
 type Endpoint struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Spec          *EndpointSpec          `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
-	Ports         []*PortConfig          `protobuf:"bytes,2,rep,name=ports,proto3" json:"ports,omitempty"`
-	VirtualIps    []*Endpoint_VirtualIP  `protobuf:"bytes,3,rep,name=virtual_ips,json=virtualIps,proto3" json:"virtual_ips,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it was made from.
+	Spec *EndpointSpec `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
+	// As in spec, with the numbers that were chosen.
+	Ports         []*PortConfig         `protobuf:"bytes,2,rep,name=ports,proto3" json:"ports,omitempty"`
+	VirtualIps    []*Endpoint_VirtualIP `protobuf:"bytes,3,rep,name=virtual_ips,json=virtualIps,proto3" json:"virtual_ips,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -383,27 +405,43 @@ func (x *Endpoint) GetVirtualIps() []*Endpoint_VirtualIP {
 	return nil
 }
 
+// Task is one try to run a TaskSpec once. It never restarts: another task takes its slot.
 type Task struct {
-	state                    protoimpl.MessageState `protogen:"open.v1"`
-	Id                       string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Meta                     *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
-	Spec                     *TaskSpec              `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
-	SpecVersion              *Version               `protobuf:"bytes,14,opt,name=spec_version,json=specVersion,proto3" json:"spec_version,omitempty"`
-	ServiceId                string                 `protobuf:"bytes,4,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
-	Slot                     uint64                 `protobuf:"varint,5,opt,name=slot,proto3" json:"slot,omitempty"`
-	NodeId                   string                 `protobuf:"bytes,6,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
-	Annotations              *Annotations           `protobuf:"bytes,7,opt,name=annotations,proto3" json:"annotations,omitempty"`
-	ServiceAnnotations       *Annotations           `protobuf:"bytes,8,opt,name=service_annotations,json=serviceAnnotations,proto3" json:"service_annotations,omitempty"`
-	Status                   *TaskStatus            `protobuf:"bytes,9,opt,name=status,proto3" json:"status,omitempty"`
-	DesiredState             TaskState              `protobuf:"varint,10,opt,name=desired_state,json=desiredState,proto3,enum=docker.swarmkit.v1.TaskState" json:"desired_state,omitempty"`
-	Networks                 []*NetworkAttachment   `protobuf:"bytes,11,rep,name=networks,proto3" json:"networks,omitempty"`
-	Endpoint                 *Endpoint              `protobuf:"bytes,12,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
-	LogDriver                *Driver                `protobuf:"bytes,13,opt,name=log_driver,json=logDriver,proto3" json:"log_driver,omitempty"`
-	AssignedGenericResources []*GenericResource     `protobuf:"bytes,15,rep,name=assigned_generic_resources,json=assignedGenericResources,proto3" json:"assigned_generic_resources,omitempty"`
-	JobIteration             *Version               `protobuf:"bytes,16,opt,name=job_iteration,json=jobIteration,proto3" json:"job_iteration,omitempty"`
-	Volumes                  []*VolumeAttachment    `protobuf:"bytes,17,rep,name=volumes,proto3" json:"volumes,omitempty"`
-	unknownFields            protoimpl.UnknownFields
-	sizeCache                protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Meta  *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
+	Spec  *TaskSpec              `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	// Of the service's spec that it was made from.
+	SpecVersion *Version `protobuf:"bytes,14,opt,name=spec_version,json=specVersion,proto3" json:"spec_version,omitempty"`
+	// Empty for a network attachment.
+	ServiceId string `protobuf:"bytes,4,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
+	// Which of a service's tasks it is or replaces: from 1, for jobs from 0; 0 for global
+	// services, where the node says it.
+	Slot uint64 `protobuf:"varint,5,opt,name=slot,proto3" json:"slot,omitempty"`
+	// Empty until the scheduler has chosen; set from the start for global services.
+	NodeId string `protobuf:"bytes,6,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// Name it goes by; empty is SERVICE.SLOT.ID.
+	Annotations *Annotations `protobuf:"bytes,7,opt,name=annotations,proto3" json:"annotations,omitempty"`
+	// As they were when it was made.
+	ServiceAnnotations *Annotations `protobuf:"bytes,8,opt,name=service_annotations,json=serviceAnnotations,proto3" json:"service_annotations,omitempty"`
+	// What is. From the agent once ACCEPTED.
+	Status *TaskStatus `protobuf:"bytes,9,opt,name=status,proto3" json:"status,omitempty"`
+	// What should be; only moves up. From the orchestrator.
+	DesiredState TaskState `protobuf:"varint,10,opt,name=desired_state,json=desiredState,proto3,enum=docker.swarmkit.v1.TaskState" json:"desired_state,omitempty"`
+	// From the allocator.
+	Networks []*NetworkAttachment `protobuf:"bytes,11,rep,name=networks,proto3" json:"networks,omitempty"`
+	// Copied from the service by the allocator.
+	Endpoint *Endpoint `protobuf:"bytes,12,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	// The spec's or the cluster's default.
+	LogDriver *Driver `protobuf:"bytes,13,opt,name=log_driver,json=logDriver,proto3" json:"log_driver,omitempty"`
+	// Which pieces it holds. From the scheduler.
+	AssignedGenericResources []*GenericResource `protobuf:"bytes,15,rep,name=assigned_generic_resources,json=assignedGenericResources,proto3" json:"assigned_generic_resources,omitempty"`
+	// Jobs only.
+	JobIteration *Version `protobuf:"bytes,16,opt,name=job_iteration,json=jobIteration,proto3" json:"job_iteration,omitempty"`
+	// Which volumes were chosen for its mounts. From the scheduler.
+	Volumes       []*VolumeAttachment `protobuf:"bytes,17,rep,name=volumes,proto3" json:"volumes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Task) Reset() {
@@ -555,12 +593,15 @@ func (x *Task) GetVolumes() []*VolumeAttachment {
 	return nil
 }
 
+// NetworkAttachment is a place on a network.
 type NetworkAttachment struct {
-	state                protoimpl.MessageState `protogen:"open.v1"`
-	Network              *Network               `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
-	Addresses            []string               `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
-	Aliases              []string               `protobuf:"bytes,3,rep,name=aliases,proto3" json:"aliases,omitempty"`
-	DriverAttachmentOpts map[string]string      `protobuf:"bytes,4,rep,name=driver_attachment_opts,json=driverAttachmentOpts,proto3" json:"driver_attachment_opts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it was when attached.
+	Network *Network `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
+	// As CIDR.
+	Addresses            []string          `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	Aliases              []string          `protobuf:"bytes,3,rep,name=aliases,proto3" json:"aliases,omitempty"`
+	DriverAttachmentOpts map[string]string `protobuf:"bytes,4,rep,name=driver_attachment_opts,json=driverAttachmentOpts,proto3" json:"driver_attachment_opts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -623,15 +664,20 @@ func (x *NetworkAttachment) GetDriverAttachmentOpts() map[string]string {
 	return nil
 }
 
+// Network is a network that spans nodes.
 type Network struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Meta          *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
-	Spec          *NetworkSpec           `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
-	DriverState   *Driver                `protobuf:"bytes,4,opt,name=driver_state,json=driverState,proto3" json:"driver_state,omitempty"`
-	Ipam          *IPAMOptions           `protobuf:"bytes,5,opt,name=ipam,proto3" json:"ipam,omitempty"`
-	PendingDelete bool                   `protobuf:"varint,6,opt,name=pending_delete,json=pendingDelete,proto3" json:"pending_delete,omitempty"`
-	Extra         *anypb.Any             `protobuf:"bytes,7,opt,name=extra,proto3" json:"extra,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Meta  *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
+	Spec  *NetworkSpec           `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	// What the driver needs to remember. From the allocator.
+	DriverState *Driver `protobuf:"bytes,4,opt,name=driver_state,json=driverState,proto3" json:"driver_state,omitempty"`
+	// The spec's with what was chosen. From the allocator.
+	Ipam *IPAMOptions `protobuf:"bytes,5,opt,name=ipam,proto3" json:"ipam,omitempty"`
+	// Declared, not acted on.
+	PendingDelete bool `protobuf:"varint,6,opt,name=pending_delete,json=pendingDelete,proto3" json:"pending_delete,omitempty"`
+	// For the engine's own use in answers.
+	Extra         *anypb.Any `protobuf:"bytes,7,opt,name=extra,proto3" json:"extra,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -715,22 +761,33 @@ func (x *Network) GetExtra() *anypb.Any {
 	return nil
 }
 
+// Cluster is the cluster itself. There is one, called "default". Its keys are left out of
+// answers.
 type Cluster struct {
-	state                     protoimpl.MessageState             `protogen:"open.v1"`
-	Id                        string                             `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Meta                      *Meta                              `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
-	Spec                      *ClusterSpec                       `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
-	RootCa                    *RootCA                            `protobuf:"bytes,4,opt,name=root_ca,json=rootCa,proto3" json:"root_ca,omitempty"`
-	NetworkBootstrapKeys      []*EncryptionKey                   `protobuf:"bytes,5,rep,name=network_bootstrap_keys,json=networkBootstrapKeys,proto3" json:"network_bootstrap_keys,omitempty"`
-	EncryptionKeyLamportClock uint64                             `protobuf:"varint,6,opt,name=encryption_key_lamport_clock,json=encryptionKeyLamportClock,proto3" json:"encryption_key_lamport_clock,omitempty"`
-	BlacklistedCertificates   map[string]*BlacklistedCertificate `protobuf:"bytes,8,rep,name=blacklisted_certificates,json=blacklistedCertificates,proto3" json:"blacklisted_certificates,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	UnlockKeys                []*EncryptionKey                   `protobuf:"bytes,9,rep,name=unlock_keys,json=unlockKeys,proto3" json:"unlock_keys,omitempty"`
-	Fips                      bool                               `protobuf:"varint,10,opt,name=fips,proto3" json:"fips,omitempty"`
-	DefaultAddressPool        []string                           `protobuf:"bytes,11,rep,name=defaultAddressPool,proto3" json:"defaultAddressPool,omitempty"`
-	SubnetSize                uint32                             `protobuf:"varint,12,opt,name=subnetSize,proto3" json:"subnetSize,omitempty"`
-	VXLANUDPPort              uint32                             `protobuf:"varint,13,opt,name=VXLANUDPPort,proto3" json:"VXLANUDPPort,omitempty"`
-	unknownFields             protoimpl.UnknownFields
-	sizeCache                 protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Organization in every certificate of the cluster.
+	Id     string       `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Meta   *Meta        `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
+	Spec   *ClusterSpec `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	RootCa *RootCA      `protobuf:"bytes,4,opt,name=root_ca,json=rootCa,proto3" json:"root_ca,omitempty"`
+	// Handed to agents with their session.
+	NetworkBootstrapKeys []*EncryptionKey `protobuf:"bytes,5,rep,name=network_bootstrap_keys,json=networkBootstrapKeys,proto3" json:"network_bootstrap_keys,omitempty"`
+	// Highest lamport_time given out.
+	EncryptionKeyLamportClock uint64 `protobuf:"varint,6,opt,name=encryption_key_lamport_clock,json=encryptionKeyLamportClock,proto3" json:"encryption_key_lamport_clock,omitempty"`
+	// By common name.
+	BlacklistedCertificates map[string]*BlacklistedCertificate `protobuf:"bytes,8,rep,name=blacklisted_certificates,json=blacklistedCertificates,proto3" json:"blacklisted_certificates,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Which managers ask for when they are locked.
+	UnlockKeys []*EncryptionKey `protobuf:"bytes,9,rep,name=unlock_keys,json=unlockKeys,proto3" json:"unlock_keys,omitempty"`
+	// Every node must use FIPS-validated cryptography. Set when the cluster is made.
+	Fips bool `protobuf:"varint,10,opt,name=fips,proto3" json:"fips,omitempty"`
+	// CIDRs out of which networks get their subnets; empty is 10.0.0.0/8.
+	DefaultAddressPool []string `protobuf:"bytes,11,rep,name=defaultAddressPool,proto3" json:"defaultAddressPool,omitempty"`
+	// Length of those subnets' prefix; 0 is 24.
+	SubnetSize uint32 `protobuf:"varint,12,opt,name=subnetSize,proto3" json:"subnetSize,omitempty"`
+	// Port of overlay traffic; 0 is 4789.
+	VXLANUDPPort  uint32 `protobuf:"varint,13,opt,name=VXLANUDPPort,proto3" json:"VXLANUDPPort,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Cluster) Reset() {
@@ -847,12 +904,14 @@ func (x *Cluster) GetVXLANUDPPort() uint32 {
 	return 0
 }
 
+// Secret is data that only tasks that name it get to see.
 type Secret struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Meta          *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
-	Spec          *SecretSpec            `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
-	Internal      bool                   `protobuf:"varint,4,opt,name=internal,proto3" json:"internal,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Meta  *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
+	Spec  *SecretSpec            `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	// Made for one task by a driver; not listed.
+	Internal      bool `protobuf:"varint,4,opt,name=internal,proto3" json:"internal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -915,6 +974,7 @@ func (x *Secret) GetInternal() bool {
 	return false
 }
 
+// Config is data for tasks that is no secret.
 type Config struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -975,13 +1035,17 @@ func (x *Config) GetSpec() *ConfigSpec {
 	return nil
 }
 
+// Resource is an object of a kind that an Extension declares. What is inside is its users'
+// business.
 type Resource struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Meta          *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
-	Annotations   *Annotations           `protobuf:"bytes,3,opt,name=annotations,proto3" json:"annotations,omitempty"`
-	Kind          string                 `protobuf:"bytes,4,opt,name=kind,proto3" json:"kind,omitempty"`
-	Payload       *anypb.Any             `protobuf:"bytes,5,opt,name=payload,proto3" json:"payload,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Meta  *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
+	// The name is unique over the resources of all kinds.
+	Annotations *Annotations `protobuf:"bytes,3,opt,name=annotations,proto3" json:"annotations,omitempty"`
+	// Name of the extension.
+	Kind          string     `protobuf:"bytes,4,opt,name=kind,proto3" json:"kind,omitempty"`
+	Payload       *anypb.Any `protobuf:"bytes,5,opt,name=payload,proto3" json:"payload,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1051,12 +1115,14 @@ func (x *Resource) GetPayload() *anypb.Any {
 	return nil
 }
 
+// Extension declares a kind of Resource. It cannot change.
 type Extension struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Meta          *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
-	Annotations   *Annotations           `protobuf:"bytes,3,opt,name=annotations,proto3" json:"annotations,omitempty"`
-	Description   string                 `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Meta  *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
+	// The name is the kind; not that of a built-in one.
+	Annotations   *Annotations `protobuf:"bytes,3,opt,name=annotations,proto3" json:"annotations,omitempty"`
+	Description   string       `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1119,14 +1185,18 @@ func (x *Extension) GetDescription() string {
 	return ""
 }
 
+// Volume is storage that follows tasks between nodes, through a CSI plugin.
 type Volume struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Meta          *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
-	Spec          *VolumeSpec            `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Meta  *Meta                  `protobuf:"bytes,2,opt,name=meta,proto3" json:"meta,omitempty"`
+	Spec  *VolumeSpec            `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	// Nodes that have it, get it or give it up.
 	PublishStatus []*VolumePublishStatus `protobuf:"bytes,4,rep,name=publish_status,json=publishStatus,proto3" json:"publish_status,omitempty"`
-	VolumeInfo    *VolumeInfo            `protobuf:"bytes,5,opt,name=volume_info,json=volumeInfo,proto3" json:"volume_info,omitempty"`
-	PendingDelete bool                   `protobuf:"varint,6,opt,name=pending_delete,json=pendingDelete,proto3" json:"pending_delete,omitempty"`
+	// Unset until the plugin has made it.
+	VolumeInfo *VolumeInfo `protobuf:"bytes,5,opt,name=volume_info,json=volumeInfo,proto3" json:"volume_info,omitempty"`
+	// Is deleted at the plugin, then here.
+	PendingDelete bool `protobuf:"varint,6,opt,name=pending_delete,json=pendingDelete,proto3" json:"pending_delete,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1203,10 +1273,12 @@ func (x *Volume) GetPendingDelete() bool {
 	return false
 }
 
+// VirtualIP is a service's address on one network.
 type Endpoint_VirtualIP struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	NetworkId     string                 `protobuf:"bytes,1,opt,name=network_id,json=networkId,proto3" json:"network_id,omitempty"`
-	Addr          string                 `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	NetworkId string                 `protobuf:"bytes,1,opt,name=network_id,json=networkId,proto3" json:"network_id,omitempty"`
+	// As CIDR.
+	Addr          string `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

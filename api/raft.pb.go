@@ -22,6 +22,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// StoreActionKind says what a StoreAction does.
 type StoreActionKind int32
 
 const (
@@ -74,12 +75,15 @@ func (StoreActionKind) EnumDescriptor() ([]byte, []int) {
 	return file_api_raft_proto_rawDescGZIP(), []int{0}
 }
 
+// RaftMember is a member of the group.
 type RaftMember struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	RaftId        uint64                 `protobuf:"varint,1,opt,name=raft_id,json=raftId,proto3" json:"raft_id,omitempty"`
-	NodeId        string                 `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
-	Addr          string                 `protobuf:"bytes,3,opt,name=addr,proto3" json:"addr,omitempty"`
-	Status        *RaftMemberStatus      `protobuf:"bytes,4,opt,name=status,proto3" json:"status,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Chosen at random when it joined, never used again.
+	RaftId uint64 `protobuf:"varint,1,opt,name=raft_id,json=raftId,proto3" json:"raft_id,omitempty"`
+	NodeId string `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// Host and port.
+	Addr          string            `protobuf:"bytes,3,opt,name=addr,proto3" json:"addr,omitempty"`
+	Status        *RaftMemberStatus `protobuf:"bytes,4,opt,name=status,proto3" json:"status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -142,9 +146,12 @@ func (x *RaftMember) GetStatus() *RaftMemberStatus {
 	return nil
 }
 
+// JoinRequest asks for membership.
 type JoinRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Addr          string                 `protobuf:"bytes,1,opt,name=addr,proto3" json:"addr,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the caller is reached; a host of 0.0.0.0 stands for the address that the call came
+	// from.
+	Addr          string `protobuf:"bytes,1,opt,name=addr,proto3" json:"addr,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -186,11 +193,13 @@ func (x *JoinRequest) GetAddr() string {
 	return ""
 }
 
+// JoinResponse says that the caller is a member.
 type JoinResponse struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	RaftId         uint64                 `protobuf:"varint,1,opt,name=raft_id,json=raftId,proto3" json:"raft_id,omitempty"`
-	Members        []*RaftMember          `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
-	RemovedMembers []uint64               `protobuf:"varint,3,rep,name=removed_members,json=removedMembers,proto3" json:"removed_members,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	RaftId uint64                 `protobuf:"varint,1,opt,name=raft_id,json=raftId,proto3" json:"raft_id,omitempty"`
+	// All of them, the caller too.
+	Members        []*RaftMember `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
+	RemovedMembers []uint64      `protobuf:"varint,3,rep,name=removed_members,json=removedMembers,proto3" json:"removed_members,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -246,9 +255,11 @@ func (x *JoinResponse) GetRemovedMembers() []uint64 {
 	return nil
 }
 
+// LeaveRequest ends a membership.
 type LeaveRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          *RaftMember            `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only its raft_id counts.
+	Node          *RaftMember `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -290,6 +301,7 @@ func (x *LeaveRequest) GetNode() *RaftMember {
 	return nil
 }
 
+// LeaveResponse says that it is no member any more.
 type LeaveResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -326,6 +338,7 @@ func (*LeaveResponse) Descriptor() ([]byte, []int) {
 	return file_api_raft_proto_rawDescGZIP(), []int{4}
 }
 
+// ProcessRaftMessageRequest is one message of etcd's raft.
 type ProcessRaftMessageRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Message       *raftpb.Message        `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
@@ -370,6 +383,7 @@ func (x *ProcessRaftMessageRequest) GetMessage() *raftpb.Message {
 	return nil
 }
 
+// ProcessRaftMessageResponse says that it was taken.
 type ProcessRaftMessageResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -406,6 +420,8 @@ func (*ProcessRaftMessageResponse) Descriptor() ([]byte, []int) {
 	return file_api_raft_proto_rawDescGZIP(), []int{6}
 }
 
+// StreamRaftMessageRequest is a message, or a part of one: all parts are alike but for the
+// piece of the snapshot's data.
 type StreamRaftMessageRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Message       *raftpb.Message        `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
@@ -450,6 +466,7 @@ func (x *StreamRaftMessageRequest) GetMessage() *raftpb.Message {
 	return nil
 }
 
+// StreamRaftMessageResponse says that it was taken.
 type StreamRaftMessageResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -486,6 +503,7 @@ func (*StreamRaftMessageResponse) Descriptor() ([]byte, []int) {
 	return file_api_raft_proto_rawDescGZIP(), []int{8}
 }
 
+// ResolveAddressRequest names a member.
 type ResolveAddressRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	RaftId        uint64                 `protobuf:"varint,1,opt,name=raft_id,json=raftId,proto3" json:"raft_id,omitempty"`
@@ -530,6 +548,7 @@ func (x *ResolveAddressRequest) GetRaftId() uint64 {
 	return 0
 }
 
+// ResolveAddressResponse is its address.
 type ResolveAddressResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Addr          string                 `protobuf:"bytes,1,opt,name=addr,proto3" json:"addr,omitempty"`
@@ -574,10 +593,13 @@ func (x *ResolveAddressResponse) GetAddr() string {
 	return ""
 }
 
+// InternalRaftRequest is the content of a log entry: writes that are applied together, each
+// without condition.
 type InternalRaftRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Action        []*StoreAction         `protobuf:"bytes,2,rep,name=action,proto3" json:"action,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Tells the proposer which of its proposals this is.
+	Id            uint64         `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Action        []*StoreAction `protobuf:"bytes,2,rep,name=action,proto3" json:"action,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -626,6 +648,7 @@ func (x *InternalRaftRequest) GetAction() []*StoreAction {
 	return nil
 }
 
+// StoreAction is one write of an object, whole as it is to be. To remove it, its ID is enough.
 type StoreAction struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Action StoreActionKind        `protobuf:"varint,1,opt,name=action,proto3,enum=docker.swarmkit.v1.StoreActionKind" json:"action,omitempty"`

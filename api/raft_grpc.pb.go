@@ -27,9 +27,16 @@ const (
 // RaftClient is the client API for Raft service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Raft is what managers say to each other about the log.
 type RaftClient interface {
+	// ProcessRaftMessage delivers a message. NOT_FOUND tells a sender that it has been removed
+	// and should stop.
 	ProcessRaftMessage(ctx context.Context, in *ProcessRaftMessageRequest, opts ...grpc.CallOption) (*ProcessRaftMessageResponse, error)
+	// StreamRaftMessage delivers one message in parts, of which each carries a piece of the
+	// snapshot; for what is too large for one call.
 	StreamRaftMessage(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[StreamRaftMessageRequest, StreamRaftMessageResponse], error)
+	// ResolveAddress says where a member is reached.
 	ResolveAddress(ctx context.Context, in *ResolveAddressRequest, opts ...grpc.CallOption) (*ResolveAddressResponse, error)
 }
 
@@ -77,9 +84,16 @@ func (c *raftClient) ResolveAddress(ctx context.Context, in *ResolveAddressReque
 // RaftServer is the server API for Raft service.
 // All implementations must embed UnimplementedRaftServer
 // for forward compatibility.
+//
+// Raft is what managers say to each other about the log.
 type RaftServer interface {
+	// ProcessRaftMessage delivers a message. NOT_FOUND tells a sender that it has been removed
+	// and should stop.
 	ProcessRaftMessage(context.Context, *ProcessRaftMessageRequest) (*ProcessRaftMessageResponse, error)
+	// StreamRaftMessage delivers one message in parts, of which each carries a piece of the
+	// snapshot; for what is too large for one call.
 	StreamRaftMessage(grpc.ClientStreamingServer[StreamRaftMessageRequest, StreamRaftMessageResponse]) error
+	// ResolveAddress says where a member is reached.
 	ResolveAddress(context.Context, *ResolveAddressRequest) (*ResolveAddressResponse, error)
 	mustEmbedUnimplementedRaftServer()
 }
@@ -198,8 +212,13 @@ const (
 // RaftMembershipClient is the client API for RaftMembership service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// RaftMembership is how managers come and go.
 type RaftMembershipClient interface {
+	// Join makes the caller a member. The leader dials it back first and refuses one that it
+	// cannot reach.
 	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinResponse, error)
+	// Leave ends the membership of a manager; FAILED_PRECONDITION when no quorum would be left.
 	Leave(ctx context.Context, in *LeaveRequest, opts ...grpc.CallOption) (*LeaveResponse, error)
 }
 
@@ -234,8 +253,13 @@ func (c *raftMembershipClient) Leave(ctx context.Context, in *LeaveRequest, opts
 // RaftMembershipServer is the server API for RaftMembership service.
 // All implementations must embed UnimplementedRaftMembershipServer
 // for forward compatibility.
+//
+// RaftMembership is how managers come and go.
 type RaftMembershipServer interface {
+	// Join makes the caller a member. The leader dials it back first and refuses one that it
+	// cannot reach.
 	Join(context.Context, *JoinRequest) (*JoinResponse, error)
+	// Leave ends the membership of a manager; FAILED_PRECONDITION when no quorum would be left.
 	Leave(context.Context, *LeaveRequest) (*LeaveResponse, error)
 	mustEmbedUnimplementedRaftMembershipServer()
 }

@@ -21,10 +21,12 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// AttachNetworkRequest says which network is wanted, and for whom.
 type AttachNetworkRequest struct {
-	state         protoimpl.MessageState   `protogen:"open.v1"`
-	Config        *NetworkAttachmentConfig `protobuf:"bytes,1,opt,name=config,proto3" json:"config,omitempty"`
-	ContainerId   string                   `protobuf:"bytes,2,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	state  protoimpl.MessageState   `protogen:"open.v1"`
+	Config *NetworkAttachmentConfig `protobuf:"bytes,1,opt,name=config,proto3" json:"config,omitempty"`
+	// The engine's name for it.
+	ContainerId   string `protobuf:"bytes,2,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -73,9 +75,11 @@ func (x *AttachNetworkRequest) GetContainerId() string {
 	return ""
 }
 
+// AttachNetworkResponse is the place on the network.
 type AttachNetworkResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	AttachmentId  string                 `protobuf:"bytes,1,opt,name=attachment_id,json=attachmentId,proto3" json:"attachment_id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// ID of the task that stands for it.
+	AttachmentId  string `protobuf:"bytes,1,opt,name=attachment_id,json=attachmentId,proto3" json:"attachment_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -117,6 +121,7 @@ func (x *AttachNetworkResponse) GetAttachmentId() string {
 	return ""
 }
 
+// DetachNetworkRequest names the place to give back.
 type DetachNetworkRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	AttachmentId  string                 `protobuf:"bytes,1,opt,name=attachment_id,json=attachmentId,proto3" json:"attachment_id,omitempty"`
@@ -161,6 +166,7 @@ func (x *DetachNetworkRequest) GetAttachmentId() string {
 	return ""
 }
 
+// DetachNetworkResponse says that it is given back.
 type DetachNetworkResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields

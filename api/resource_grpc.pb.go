@@ -26,8 +26,13 @@ const (
 // ResourceAllocatorClient is the client API for ResourceAllocator service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// ResourceAllocator lets a container outside of services join a network of the cluster.
 type ResourceAllocatorClient interface {
+	// AttachNetwork asks for a place on an attachable network: a task without a service on the
+	// caller's node.
 	AttachNetwork(ctx context.Context, in *AttachNetworkRequest, opts ...grpc.CallOption) (*AttachNetworkResponse, error)
+	// DetachNetwork gives it back.
 	DetachNetwork(ctx context.Context, in *DetachNetworkRequest, opts ...grpc.CallOption) (*DetachNetworkResponse, error)
 }
 
@@ -62,8 +67,13 @@ func (c *resourceAllocatorClient) DetachNetwork(ctx context.Context, in *DetachN
 // ResourceAllocatorServer is the server API for ResourceAllocator service.
 // All implementations must embed UnimplementedResourceAllocatorServer
 // for forward compatibility.
+//
+// ResourceAllocator lets a container outside of services join a network of the cluster.
 type ResourceAllocatorServer interface {
+	// AttachNetwork asks for a place on an attachable network: a task without a service on the
+	// caller's node.
 	AttachNetwork(context.Context, *AttachNetworkRequest) (*AttachNetworkResponse, error)
+	// DetachNetwork gives it back.
 	DetachNetwork(context.Context, *DetachNetworkRequest) (*DetachNetworkResponse, error)
 	mustEmbedUnimplementedResourceAllocatorServer()
 }

@@ -21,6 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Version is the format of the rest.
 type Snapshot_Version int32
 
 const (
@@ -64,6 +65,7 @@ func (Snapshot_Version) EnumDescriptor() ([]byte, []int) {
 	return file_api_snapshot_proto_rawDescGZIP(), []int{2, 0}
 }
 
+// StoreSnapshot holds all objects of the store.
 type StoreSnapshot struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Nodes         []*Node                `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
@@ -180,10 +182,12 @@ func (x *StoreSnapshot) GetVolumes() []*Volume {
 	return nil
 }
 
+// ClusterSnapshot is the group that replicates it.
 type ClusterSnapshot struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Members       []*RaftMember          `protobuf:"bytes,1,rep,name=members,proto3" json:"members,omitempty"`
-	Removed       []uint64               `protobuf:"varint,2,rep,name=removed,proto3" json:"removed,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Members []*RaftMember          `protobuf:"bytes,1,rep,name=members,proto3" json:"members,omitempty"`
+	// IDs of former members, which are never let in again.
+	Removed       []uint64 `protobuf:"varint,2,rep,name=removed,proto3" json:"removed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -232,6 +236,7 @@ func (x *ClusterSnapshot) GetRemoved() []uint64 {
 	return nil
 }
 
+// Snapshot is what a snapshot of raft holds on the wire: all state as of one entry of the log.
 type Snapshot struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       Snapshot_Version       `protobuf:"varint,1,opt,name=version,proto3,enum=docker.swarmkit.v1.Snapshot_Version" json:"version,omitempty"`

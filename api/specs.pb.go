@@ -24,9 +24,11 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Membership says whether the node may be part of the cluster.
 type NodeSpec_Membership int32
 
 const (
+	// Somebody must accept it first.
 	NodeSpec_PENDING  NodeSpec_Membership = 0
 	NodeSpec_ACCEPTED NodeSpec_Membership = 1
 )
@@ -70,12 +72,15 @@ func (NodeSpec_Membership) EnumDescriptor() ([]byte, []int) {
 	return file_api_specs_proto_rawDescGZIP(), []int{0, 0}
 }
 
+// Availability says whether the node takes tasks.
 type NodeSpec_Availability int32
 
 const (
 	NodeSpec_ACTIVE NodeSpec_Availability = 0
-	NodeSpec_PAUSE  NodeSpec_Availability = 1
-	NodeSpec_DRAIN  NodeSpec_Availability = 2
+	// No new ones; those that run stay.
+	NodeSpec_PAUSE NodeSpec_Availability = 1
+	// None; those that run move elsewhere.
+	NodeSpec_DRAIN NodeSpec_Availability = 2
 )
 
 // Enum value maps for NodeSpec_Availability.
@@ -119,6 +124,7 @@ func (NodeSpec_Availability) EnumDescriptor() ([]byte, []int) {
 	return file_api_specs_proto_rawDescGZIP(), []int{0, 1}
 }
 
+// Isolation says how Windows isolates the container.
 type ContainerSpec_Isolation int32
 
 const (
@@ -168,10 +174,13 @@ func (ContainerSpec_Isolation) EnumDescriptor() ([]byte, []int) {
 	return file_api_specs_proto_rawDescGZIP(), []int{10, 0}
 }
 
+// ResolutionMode says what its name resolves to.
 type EndpointSpec_ResolutionMode int32
 
 const (
-	EndpointSpec_VIP   EndpointSpec_ResolutionMode = 0
+	// One address that leads to all tasks.
+	EndpointSpec_VIP EndpointSpec_ResolutionMode = 0
+	// The addresses of all tasks. Not with ingress ports.
 	EndpointSpec_DNSRR EndpointSpec_ResolutionMode = 1
 )
 
@@ -214,12 +223,15 @@ func (EndpointSpec_ResolutionMode) EnumDescriptor() ([]byte, []int) {
 	return file_api_specs_proto_rawDescGZIP(), []int{11, 0}
 }
 
+// VolumeAvailability says whether tasks may use it.
 type VolumeSpec_VolumeAvailability int32
 
 const (
 	VolumeSpec_ACTIVE VolumeSpec_VolumeAvailability = 0
-	VolumeSpec_PAUSE  VolumeSpec_VolumeAvailability = 1
-	VolumeSpec_DRAIN  VolumeSpec_VolumeAvailability = 2
+	// No new ones; those that do go on.
+	VolumeSpec_PAUSE VolumeSpec_VolumeAvailability = 1
+	// None; those that do move to another volume.
+	VolumeSpec_DRAIN VolumeSpec_VolumeAvailability = 2
 )
 
 // Enum value maps for VolumeSpec_VolumeAvailability.
@@ -263,12 +275,15 @@ func (VolumeSpec_VolumeAvailability) EnumDescriptor() ([]byte, []int) {
 	return file_api_specs_proto_rawDescGZIP(), []int{16, 0}
 }
 
+// NodeSpec is what a user wants of a node.
 type NodeSpec struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Annotations   *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
-	DesiredRole   NodeRole               `protobuf:"varint,2,opt,name=desired_role,json=desiredRole,proto3,enum=docker.swarmkit.v1.NodeRole" json:"desired_role,omitempty"`
-	Membership    NodeSpec_Membership    `protobuf:"varint,3,opt,name=membership,proto3,enum=docker.swarmkit.v1.NodeSpec_Membership" json:"membership,omitempty"`
-	Availability  NodeSpec_Availability  `protobuf:"varint,4,opt,name=availability,proto3,enum=docker.swarmkit.v1.NodeSpec_Availability" json:"availability,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Constraints see its labels as node.labels.
+	Annotations *Annotations `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
+	// Becomes the node's role step by step: see Node.role.
+	DesiredRole   NodeRole              `protobuf:"varint,2,opt,name=desired_role,json=desiredRole,proto3,enum=docker.swarmkit.v1.NodeRole" json:"desired_role,omitempty"`
+	Membership    NodeSpec_Membership   `protobuf:"varint,3,opt,name=membership,proto3,enum=docker.swarmkit.v1.NodeSpec_Membership" json:"membership,omitempty"`
+	Availability  NodeSpec_Availability `protobuf:"varint,4,opt,name=availability,proto3,enum=docker.swarmkit.v1.NodeSpec_Availability" json:"availability,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -331,19 +346,26 @@ func (x *NodeSpec) GetAvailability() NodeSpec_Availability {
 	return NodeSpec_ACTIVE
 }
 
+// ServiceSpec is what a user wants of a service. A task that was made from another version of
+// it is replaced.
 type ServiceSpec struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Annotations *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
 	Task        *TaskSpec              `protobuf:"bytes,2,opt,name=task,proto3" json:"task,omitempty"`
+	// How many tasks, and where. It cannot change.
+	//
 	// Types that are valid to be assigned to Mode:
 	//
 	//	*ServiceSpec_Replicated
 	//	*ServiceSpec_Global
 	//	*ServiceSpec_ReplicatedJob
 	//	*ServiceSpec_GlobalJob
-	Mode          isServiceSpec_Mode         `protobuf_oneof:"mode"`
-	Update        *UpdateConfig              `protobuf:"bytes,6,opt,name=update,proto3" json:"update,omitempty"`
-	Rollback      *UpdateConfig              `protobuf:"bytes,9,opt,name=rollback,proto3" json:"rollback,omitempty"`
+	Mode isServiceSpec_Mode `protobuf_oneof:"mode"`
+	// Unset: one at a time, pausing at the first failure. Jobs have none.
+	Update *UpdateConfig `protobuf:"bytes,6,opt,name=update,proto3" json:"update,omitempty"`
+	// As update, for the way back to the previous spec.
+	Rollback *UpdateConfig `protobuf:"bytes,9,opt,name=rollback,proto3" json:"rollback,omitempty"`
+	// Superseded by TaskSpec.networks.
 	Networks      []*NetworkAttachmentConfig `protobuf:"bytes,7,rep,name=networks,proto3" json:"networks,omitempty"`
 	Endpoint      *EndpointSpec              `protobuf:"bytes,8,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -493,6 +515,7 @@ func (*ServiceSpec_ReplicatedJob) isServiceSpec_Mode() {}
 
 func (*ServiceSpec_GlobalJob) isServiceSpec_Mode() {}
 
+// ReplicatedService runs a number of equal tasks, one for each slot.
 type ReplicatedService struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Replicas      uint64                 `protobuf:"varint,1,opt,name=replicas,proto3" json:"replicas,omitempty"`
@@ -537,6 +560,7 @@ func (x *ReplicatedService) GetReplicas() uint64 {
 	return 0
 }
 
+// GlobalService runs one task on each node that fits.
 type GlobalService struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -573,10 +597,13 @@ func (*GlobalService) Descriptor() ([]byte, []int) {
 	return file_api_specs_proto_rawDescGZIP(), []int{3}
 }
 
+// ReplicatedJob runs tasks to their end, until enough have completed.
 type ReplicatedJob struct {
-	state            protoimpl.MessageState `protogen:"open.v1"`
-	MaxConcurrent    uint64                 `protobuf:"varint,1,opt,name=max_concurrent,json=maxConcurrent,proto3" json:"max_concurrent,omitempty"`
-	TotalCompletions uint64                 `protobuf:"varint,2,opt,name=total_completions,json=totalCompletions,proto3" json:"total_completions,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At a time.
+	MaxConcurrent uint64 `protobuf:"varint,1,opt,name=max_concurrent,json=maxConcurrent,proto3" json:"max_concurrent,omitempty"`
+	// How many must complete.
+	TotalCompletions uint64 `protobuf:"varint,2,opt,name=total_completions,json=totalCompletions,proto3" json:"total_completions,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -625,6 +652,7 @@ func (x *ReplicatedJob) GetTotalCompletions() uint64 {
 	return 0
 }
 
+// GlobalJob runs one task to its end on each node that fits.
 type GlobalJob struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -661,6 +689,7 @@ func (*GlobalJob) Descriptor() ([]byte, []int) {
 	return file_api_specs_proto_rawDescGZIP(), []int{5}
 }
 
+// TaskSpec is what each task of a service runs. A task carries its own copy.
 type TaskSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Runtime:
@@ -668,14 +697,18 @@ type TaskSpec struct {
 	//	*TaskSpec_Attachment
 	//	*TaskSpec_Container
 	//	*TaskSpec_Generic
-	Runtime            isTaskSpec_Runtime         `protobuf_oneof:"runtime"`
-	Resources          *ResourceRequirements      `protobuf:"bytes,2,opt,name=resources,proto3" json:"resources,omitempty"`
-	Restart            *RestartPolicy             `protobuf:"bytes,4,opt,name=restart,proto3" json:"restart,omitempty"`
-	Placement          *Placement                 `protobuf:"bytes,5,opt,name=placement,proto3" json:"placement,omitempty"`
-	LogDriver          *Driver                    `protobuf:"bytes,6,opt,name=log_driver,json=logDriver,proto3" json:"log_driver,omitempty"`
-	Networks           []*NetworkAttachmentConfig `protobuf:"bytes,7,rep,name=networks,proto3" json:"networks,omitempty"`
-	ForceUpdate        uint64                     `protobuf:"varint,9,opt,name=force_update,json=forceUpdate,proto3" json:"force_update,omitempty"`
-	ResourceReferences []*ResourceReference       `protobuf:"bytes,11,rep,name=resource_references,json=resourceReferences,proto3" json:"resource_references,omitempty"`
+	Runtime   isTaskSpec_Runtime    `protobuf_oneof:"runtime"`
+	Resources *ResourceRequirements `protobuf:"bytes,2,opt,name=resources,proto3" json:"resources,omitempty"`
+	// Unset: always, after 5 s.
+	Restart   *RestartPolicy `protobuf:"bytes,4,opt,name=restart,proto3" json:"restart,omitempty"`
+	Placement *Placement     `protobuf:"bytes,5,opt,name=placement,proto3" json:"placement,omitempty"`
+	// Unset: the cluster's default.
+	LogDriver *Driver                    `protobuf:"bytes,6,opt,name=log_driver,json=logDriver,proto3" json:"log_driver,omitempty"`
+	Networks  []*NetworkAttachmentConfig `protobuf:"bytes,7,rep,name=networks,proto3" json:"networks,omitempty"`
+	// Another number replaces all tasks though nothing else changed.
+	ForceUpdate uint64 `protobuf:"varint,9,opt,name=force_update,json=forceUpdate,proto3" json:"force_update,omitempty"`
+	// Objects that a generic task needs beside it; they are handed to its agent.
+	ResourceReferences []*ResourceReference `protobuf:"bytes,11,rep,name=resource_references,json=resourceReferences,proto3" json:"resource_references,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -798,6 +831,7 @@ type isTaskSpec_Runtime interface {
 }
 
 type TaskSpec_Attachment struct {
+	// No program: holds a network attachment. Not for services.
 	Attachment *NetworkAttachmentSpec `protobuf:"bytes,8,opt,name=attachment,proto3,oneof"`
 }
 
@@ -806,6 +840,7 @@ type TaskSpec_Container struct {
 }
 
 type TaskSpec_Generic struct {
+	// What neither of the others is, native processes among it.
 	Generic *GenericRuntimeSpec `protobuf:"bytes,10,opt,name=generic,proto3,oneof"`
 }
 
@@ -815,6 +850,7 @@ func (*TaskSpec_Container) isTaskSpec_Runtime() {}
 
 func (*TaskSpec_Generic) isTaskSpec_Runtime() {}
 
+// ResourceReference names an object that a task needs.
 type ResourceReference struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ResourceId    string                 `protobuf:"bytes,1,opt,name=resource_id,json=resourceId,proto3" json:"resource_id,omitempty"`
@@ -867,10 +903,13 @@ func (x *ResourceReference) GetResourceType() ResourceType {
 	return ResourceType_TASK
 }
 
+// GenericRuntimeSpec is a task for an executor of its own kind.
 type GenericRuntimeSpec struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	Payload       *anypb.Any             `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which executor, at least three letters: "process" is Skep's own.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Its spec, as that executor knows it: skep.v1.ProcessSpec for "process".
+	Payload       *anypb.Any `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -919,9 +958,11 @@ func (x *GenericRuntimeSpec) GetPayload() *anypb.Any {
 	return nil
 }
 
+// NetworkAttachmentSpec is a container outside of the cluster that joins a network of it.
 type NetworkAttachmentSpec struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The engine's name for it.
+	ContainerId   string `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -963,40 +1004,56 @@ func (x *NetworkAttachmentSpec) GetContainerId() string {
 	return ""
 }
 
+// ContainerSpec is a container. Templates are expanded in env, hostname and mounts.
 type ContainerSpec struct {
-	state           protoimpl.MessageState     `protogen:"open.v1"`
-	Image           string                     `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
-	Labels          map[string]string          `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Command         []string                   `protobuf:"bytes,3,rep,name=command,proto3" json:"command,omitempty"`
-	Args            []string                   `protobuf:"bytes,4,rep,name=args,proto3" json:"args,omitempty"`
-	Hostname        string                     `protobuf:"bytes,14,opt,name=hostname,proto3" json:"hostname,omitempty"`
-	Env             []string                   `protobuf:"bytes,5,rep,name=env,proto3" json:"env,omitempty"`
-	Dir             string                     `protobuf:"bytes,6,opt,name=dir,proto3" json:"dir,omitempty"`
-	User            string                     `protobuf:"bytes,7,opt,name=user,proto3" json:"user,omitempty"`
-	Groups          []string                   `protobuf:"bytes,11,rep,name=groups,proto3" json:"groups,omitempty"`
-	Privileges      *Privileges                `protobuf:"bytes,22,opt,name=privileges,proto3" json:"privileges,omitempty"`
-	Init            *wrapperspb.BoolValue      `protobuf:"bytes,23,opt,name=init,proto3" json:"init,omitempty"`
-	Tty             bool                       `protobuf:"varint,13,opt,name=tty,proto3" json:"tty,omitempty"`
-	OpenStdin       bool                       `protobuf:"varint,18,opt,name=open_stdin,json=openStdin,proto3" json:"open_stdin,omitempty"`
-	ReadOnly        bool                       `protobuf:"varint,19,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
-	StopSignal      string                     `protobuf:"bytes,20,opt,name=stop_signal,json=stopSignal,proto3" json:"stop_signal,omitempty"`
-	Mounts          []*Mount                   `protobuf:"bytes,8,rep,name=mounts,proto3" json:"mounts,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Image string                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	// On the container itself.
+	Labels map[string]string `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Instead of the image's entry point.
+	Command []string `protobuf:"bytes,3,rep,name=command,proto3" json:"command,omitempty"`
+	// Instead of the image's command.
+	Args     []string `protobuf:"bytes,4,rep,name=args,proto3" json:"args,omitempty"`
+	Hostname string   `protobuf:"bytes,14,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	// "NAME=value"; "NAME" alone removes it.
+	Env []string `protobuf:"bytes,5,rep,name=env,proto3" json:"env,omitempty"`
+	// Working directory.
+	Dir string `protobuf:"bytes,6,opt,name=dir,proto3" json:"dir,omitempty"`
+	// "user" or "user:group", by name or number.
+	User string `protobuf:"bytes,7,opt,name=user,proto3" json:"user,omitempty"`
+	// Further groups of that user.
+	Groups     []string    `protobuf:"bytes,11,rep,name=groups,proto3" json:"groups,omitempty"`
+	Privileges *Privileges `protobuf:"bytes,22,opt,name=privileges,proto3" json:"privileges,omitempty"`
+	// Runs an init of the engine as process 1; unset is the engine's choice.
+	Init      *wrapperspb.BoolValue `protobuf:"bytes,23,opt,name=init,proto3" json:"init,omitempty"`
+	Tty       bool                  `protobuf:"varint,13,opt,name=tty,proto3" json:"tty,omitempty"`
+	OpenStdin bool                  `protobuf:"varint,18,opt,name=open_stdin,json=openStdin,proto3" json:"open_stdin,omitempty"`
+	// The container's own file system.
+	ReadOnly bool `protobuf:"varint,19,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	// Asks it to end: a name or number; empty is the image's.
+	StopSignal string   `protobuf:"bytes,20,opt,name=stop_signal,json=stopSignal,proto3" json:"stop_signal,omitempty"`
+	Mounts     []*Mount `protobuf:"bytes,8,rep,name=mounts,proto3" json:"mounts,omitempty"`
+	// How long it may take after that before it is killed; unset is 10 s.
 	StopGracePeriod *durationpb.Duration       `protobuf:"bytes,9,opt,name=stop_grace_period,json=stopGracePeriod,proto3" json:"stop_grace_period,omitempty"`
 	PullOptions     *ContainerSpec_PullOptions `protobuf:"bytes,10,opt,name=pull_options,json=pullOptions,proto3" json:"pull_options,omitempty"`
 	Secrets         []*SecretReference         `protobuf:"bytes,12,rep,name=secrets,proto3" json:"secrets,omitempty"`
 	Configs         []*ConfigReference         `protobuf:"bytes,21,rep,name=configs,proto3" json:"configs,omitempty"`
-	Hosts           []string                   `protobuf:"bytes,17,rep,name=hosts,proto3" json:"hosts,omitempty"`
-	DnsConfig       *ContainerSpec_DNSConfig   `protobuf:"bytes,15,opt,name=dns_config,json=dnsConfig,proto3" json:"dns_config,omitempty"`
-	Healthcheck     *HealthConfig              `protobuf:"bytes,16,opt,name=healthcheck,proto3" json:"healthcheck,omitempty"`
-	Isolation       ContainerSpec_Isolation    `protobuf:"varint,24,opt,name=isolation,proto3,enum=docker.swarmkit.v1.ContainerSpec_Isolation" json:"isolation,omitempty"`
-	PidsLimit       int64                      `protobuf:"varint,25,opt,name=pidsLimit,proto3" json:"pidsLimit,omitempty"`
-	Sysctls         map[string]string          `protobuf:"bytes,26,rep,name=sysctls,proto3" json:"sysctls,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	CapabilityAdd   []string                   `protobuf:"bytes,27,rep,name=capability_add,json=capabilityAdd,proto3" json:"capability_add,omitempty"`
-	CapabilityDrop  []string                   `protobuf:"bytes,28,rep,name=capability_drop,json=capabilityDrop,proto3" json:"capability_drop,omitempty"`
-	Ulimits         []*ContainerSpec_Ulimit    `protobuf:"bytes,29,rep,name=ulimits,proto3" json:"ulimits,omitempty"`
-	OomScoreAdj     int64                      `protobuf:"varint,30,opt,name=oom_score_adj,json=oomScoreAdj,proto3" json:"oom_score_adj,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Further lines of /etc/hosts: "ADDRESS NAME…".
+	Hosts       []string                 `protobuf:"bytes,17,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	DnsConfig   *ContainerSpec_DNSConfig `protobuf:"bytes,15,opt,name=dns_config,json=dnsConfig,proto3" json:"dns_config,omitempty"`
+	Healthcheck *HealthConfig            `protobuf:"bytes,16,opt,name=healthcheck,proto3" json:"healthcheck,omitempty"`
+	Isolation   ContainerSpec_Isolation  `protobuf:"varint,24,opt,name=isolation,proto3,enum=docker.swarmkit.v1.ContainerSpec_Isolation" json:"isolation,omitempty"`
+	// Most processes and threads; 0 is no limit.
+	PidsLimit int64 `protobuf:"varint,25,opt,name=pidsLimit,proto3" json:"pidsLimit,omitempty"`
+	// Of the container's namespaces.
+	Sysctls        map[string]string       `protobuf:"bytes,26,rep,name=sysctls,proto3" json:"sysctls,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	CapabilityAdd  []string                `protobuf:"bytes,27,rep,name=capability_add,json=capabilityAdd,proto3" json:"capability_add,omitempty"`
+	CapabilityDrop []string                `protobuf:"bytes,28,rep,name=capability_drop,json=capabilityDrop,proto3" json:"capability_drop,omitempty"`
+	Ulimits        []*ContainerSpec_Ulimit `protobuf:"bytes,29,rep,name=ulimits,proto3" json:"ulimits,omitempty"`
+	// -1000 to 1000: who is killed first when memory runs out.
+	OomScoreAdj   int64 `protobuf:"varint,30,opt,name=oom_score_adj,json=oomScoreAdj,proto3" json:"oom_score_adj,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ContainerSpec) Reset() {
@@ -1239,6 +1296,7 @@ func (x *ContainerSpec) GetOomScoreAdj() int64 {
 	return 0
 }
 
+// EndpointSpec says how a service is reached.
 type EndpointSpec struct {
 	state         protoimpl.MessageState      `protogen:"open.v1"`
 	Mode          EndpointSpec_ResolutionMode `protobuf:"varint,1,opt,name=mode,proto3,enum=docker.swarmkit.v1.EndpointSpec_ResolutionMode" json:"mode,omitempty"`
@@ -1291,15 +1349,19 @@ func (x *EndpointSpec) GetPorts() []*PortConfig {
 	return nil
 }
 
+// NetworkSpec is what a user wants of a network. It cannot change.
 type NetworkSpec struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Annotations  *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
 	DriverConfig *Driver                `protobuf:"bytes,2,opt,name=driver_config,json=driverConfig,proto3" json:"driver_config,omitempty"`
 	Ipv6Enabled  bool                   `protobuf:"varint,3,opt,name=ipv6_enabled,json=ipv6Enabled,proto3" json:"ipv6_enabled,omitempty"`
-	Internal     bool                   `protobuf:"varint,4,opt,name=internal,proto3" json:"internal,omitempty"`
-	Ipam         *IPAMOptions           `protobuf:"bytes,5,opt,name=ipam,proto3" json:"ipam,omitempty"`
-	Attachable   bool                   `protobuf:"varint,6,opt,name=attachable,proto3" json:"attachable,omitempty"`
-	Ingress      bool                   `protobuf:"varint,7,opt,name=ingress,proto3" json:"ingress,omitempty"`
+	// No way out.
+	Internal bool         `protobuf:"varint,4,opt,name=internal,proto3" json:"internal,omitempty"`
+	Ipam     *IPAMOptions `protobuf:"bytes,5,opt,name=ipam,proto3" json:"ipam,omitempty"`
+	// Containers outside of services may join it. Not with ingress.
+	Attachable bool `protobuf:"varint,6,opt,name=attachable,proto3" json:"attachable,omitempty"`
+	// The one through which published ports lead; there is at most one.
+	Ingress bool `protobuf:"varint,7,opt,name=ingress,proto3" json:"ingress,omitempty"`
 	// Types that are valid to be assigned to ConfigFrom:
 	//
 	//	*NetworkSpec_Network
@@ -1408,21 +1470,25 @@ type isNetworkSpec_ConfigFrom interface {
 }
 
 type NetworkSpec_Network struct {
+	// Name of a network of each node from which the rest is taken.
 	Network string `protobuf:"bytes,8,opt,name=network,proto3,oneof"`
 }
 
 func (*NetworkSpec_Network) isNetworkSpec_ConfigFrom() {}
 
+// ClusterSpec is what a user wants of the cluster.
 type ClusterSpec struct {
-	state            protoimpl.MessageState `protogen:"open.v1"`
-	Annotations      *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
-	AcceptancePolicy *AcceptancePolicy      `protobuf:"bytes,2,opt,name=acceptance_policy,json=acceptancePolicy,proto3" json:"acceptance_policy,omitempty"`
-	Orchestration    *OrchestrationConfig   `protobuf:"bytes,3,opt,name=orchestration,proto3" json:"orchestration,omitempty"`
-	Raft             *RaftConfig            `protobuf:"bytes,4,opt,name=raft,proto3" json:"raft,omitempty"`
-	Dispatcher       *DispatcherConfig      `protobuf:"bytes,5,opt,name=dispatcher,proto3" json:"dispatcher,omitempty"`
-	CaConfig         *CAConfig              `protobuf:"bytes,6,opt,name=ca_config,json=caConfig,proto3" json:"ca_config,omitempty"`
-	TaskDefaults     *TaskDefaults          `protobuf:"bytes,7,opt,name=task_defaults,json=taskDefaults,proto3" json:"task_defaults,omitempty"`
-	EncryptionConfig *EncryptionConfig      `protobuf:"bytes,8,opt,name=encryption_config,json=encryptionConfig,proto3" json:"encryption_config,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name is "default".
+	Annotations *Annotations `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
+	// Superseded by join tokens.
+	AcceptancePolicy *AcceptancePolicy    `protobuf:"bytes,2,opt,name=acceptance_policy,json=acceptancePolicy,proto3" json:"acceptance_policy,omitempty"`
+	Orchestration    *OrchestrationConfig `protobuf:"bytes,3,opt,name=orchestration,proto3" json:"orchestration,omitempty"`
+	Raft             *RaftConfig          `protobuf:"bytes,4,opt,name=raft,proto3" json:"raft,omitempty"`
+	Dispatcher       *DispatcherConfig    `protobuf:"bytes,5,opt,name=dispatcher,proto3" json:"dispatcher,omitempty"`
+	CaConfig         *CAConfig            `protobuf:"bytes,6,opt,name=ca_config,json=caConfig,proto3" json:"ca_config,omitempty"`
+	TaskDefaults     *TaskDefaults        `protobuf:"bytes,7,opt,name=task_defaults,json=taskDefaults,proto3" json:"task_defaults,omitempty"`
+	EncryptionConfig *EncryptionConfig    `protobuf:"bytes,8,opt,name=encryption_config,json=encryptionConfig,proto3" json:"encryption_config,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1513,12 +1579,16 @@ func (x *ClusterSpec) GetEncryptionConfig() *EncryptionConfig {
 	return nil
 }
 
+// SecretSpec is what a user wants of a secret. Only labels can change.
 type SecretSpec struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Annotations   *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
-	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
-	Templating    *Driver                `protobuf:"bytes,3,opt,name=templating,proto3" json:"templating,omitempty"`
-	Driver        *Driver                `protobuf:"bytes,4,opt,name=driver,proto3" json:"driver,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Annotations *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
+	// 1 to 511999 bytes, empty with a driver. Never returned.
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	// "golang": templates in data are expanded for each task.
+	Templating *Driver `protobuf:"bytes,3,opt,name=templating,proto3" json:"templating,omitempty"`
+	// A plugin that knows the value; asked for each task.
+	Driver        *Driver `protobuf:"bytes,4,opt,name=driver,proto3" json:"driver,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1581,11 +1651,14 @@ func (x *SecretSpec) GetDriver() *Driver {
 	return nil
 }
 
+// ConfigSpec is what a user wants of a config. Only labels can change.
 type ConfigSpec struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Annotations   *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
-	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
-	Templating    *Driver                `protobuf:"bytes,3,opt,name=templating,proto3" json:"templating,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Annotations *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
+	// 1 to 1023999 bytes.
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	// "golang": templates in data are expanded for each task.
+	Templating    *Driver `protobuf:"bytes,3,opt,name=templating,proto3" json:"templating,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1641,10 +1714,13 @@ func (x *ConfigSpec) GetTemplating() *Driver {
 	return nil
 }
 
+// VolumeSpec is what a user wants of a volume. Only labels and availability can change.
 type VolumeSpec struct {
-	state                     protoimpl.MessageState        `protogen:"open.v1"`
-	Annotations               *Annotations                  `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
-	Group                     string                        `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Annotations *Annotations           `protobuf:"bytes,1,opt,name=annotations,proto3" json:"annotations,omitempty"`
+	// A mount of "group:NAME" takes any volume of the group.
+	Group string `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
+	// The CSI plugin.
 	Driver                    *Driver                       `protobuf:"bytes,3,opt,name=driver,proto3" json:"driver,omitempty"`
 	AccessMode                *VolumeAccessMode             `protobuf:"bytes,4,opt,name=access_mode,json=accessMode,proto3" json:"access_mode,omitempty"`
 	Secrets                   []*VolumeSecret               `protobuf:"bytes,5,rep,name=secrets,proto3" json:"secrets,omitempty"`
@@ -1741,9 +1817,11 @@ func (x *VolumeSpec) GetAvailability() VolumeSpec_VolumeAvailability {
 	return VolumeSpec_ACTIVE
 }
 
+// PullOptions says how the image is fetched. A change of these alone restarts nothing.
 type ContainerSpec_PullOptions struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	RegistryAuth  string                 `protobuf:"bytes,64,opt,name=registry_auth,json=registryAuth,proto3" json:"registry_auth,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Credentials for the registry: base64 of JSON.
+	RegistryAuth  string `protobuf:"bytes,64,opt,name=registry_auth,json=registryAuth,proto3" json:"registry_auth,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1785,11 +1863,13 @@ func (x *ContainerSpec_PullOptions) GetRegistryAuth() string {
 	return ""
 }
 
+// DNSConfig is the container's resolver; empty is the engine's.
 type ContainerSpec_DNSConfig struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Nameservers   []string               `protobuf:"bytes,1,rep,name=nameservers,proto3" json:"nameservers,omitempty"`
-	Search        []string               `protobuf:"bytes,2,rep,name=search,proto3" json:"search,omitempty"`
-	Options       []string               `protobuf:"bytes,3,rep,name=options,proto3" json:"options,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Nameservers []string               `protobuf:"bytes,1,rep,name=nameservers,proto3" json:"nameservers,omitempty"`
+	Search      []string               `protobuf:"bytes,2,rep,name=search,proto3" json:"search,omitempty"`
+	// As in resolv.conf(5).
+	Options       []string `protobuf:"bytes,3,rep,name=options,proto3" json:"options,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1845,6 +1925,7 @@ func (x *ContainerSpec_DNSConfig) GetOptions() []string {
 	return nil
 }
 
+// Ulimit is a resource limit as in setrlimit(2); -1 is unlimited.
 type ContainerSpec_Ulimit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`

@@ -24,6 +24,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// ResourceType is the kind of object that a ResourceReference names.
 type ResourceType int32
 
 const (
@@ -76,23 +77,39 @@ func (ResourceType) EnumDescriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{0}
 }
 
+// TaskState is a task's life. The observed state only moves up; the numbers leave room between
+// the steps. As a desired state it is one of READY, RUNNING, COMPLETE, SHUTDOWN and REMOVE.
 type TaskState int32
 
 const (
-	TaskState_NEW       TaskState = 0
-	TaskState_PENDING   TaskState = 64
-	TaskState_ASSIGNED  TaskState = 192
-	TaskState_ACCEPTED  TaskState = 256
+	// Made by the orchestrator.
+	TaskState_NEW TaskState = 0
+	// Has what it needs of the allocator; waits for a node.
+	TaskState_PENDING TaskState = 64
+	// Has a node, written by the scheduler. From here on resources are held.
+	TaskState_ASSIGNED TaskState = 192
+	// The agent has it. All later states but ORPHANED come from there.
+	TaskState_ACCEPTED TaskState = 256
+	// What it needs is being fetched.
 	TaskState_PREPARING TaskState = 320
-	TaskState_READY     TaskState = 384
-	TaskState_STARTING  TaskState = 448
-	TaskState_RUNNING   TaskState = 512
-	TaskState_COMPLETE  TaskState = 576
-	TaskState_SHUTDOWN  TaskState = 640
-	TaskState_FAILED    TaskState = 704
-	TaskState_REJECTED  TaskState = 768
-	TaskState_REMOVE    TaskState = 800
-	TaskState_ORPHANED  TaskState = 832
+	// Could start.
+	TaskState_READY TaskState = 384
+	// Is being started, or not healthy yet.
+	TaskState_STARTING TaskState = 448
+	// Runs and is healthy.
+	TaskState_RUNNING TaskState = 512
+	// Ended by itself with success.
+	TaskState_COMPLETE TaskState = 576
+	// Was asked to end and did.
+	TaskState_SHUTDOWN TaskState = 640
+	// Ended by itself without success, or became unhealthy.
+	TaskState_FAILED TaskState = 704
+	// Could not be started.
+	TaskState_REJECTED TaskState = 768
+	// Desired only: end, then delete the record.
+	TaskState_REMOVE TaskState = 800
+	// Its node is gone or was silent too long; how it ended is not known.
+	TaskState_ORPHANED TaskState = 832
 )
 
 // Enum value maps for TaskState.
@@ -158,6 +175,7 @@ func (TaskState) EnumDescriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{1}
 }
 
+// NodeRole says what a node does in the cluster. Managers run tasks too.
 type NodeRole int32
 
 const (
@@ -204,6 +222,7 @@ func (NodeRole) EnumDescriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{2}
 }
 
+// Reachability says whether a manager can be reached from the leader.
 type RaftMemberStatus_Reachability int32
 
 const (
@@ -253,12 +272,17 @@ func (RaftMemberStatus_Reachability) EnumDescriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{14, 0}
 }
 
+// State says whether the node's agent is heard from.
 type NodeStatus_State int32
 
 const (
-	NodeStatus_UNKNOWN      NodeStatus_State = 0
-	NodeStatus_DOWN         NodeStatus_State = 1
-	NodeStatus_READY        NodeStatus_State = 2
+	// Not heard from since the leader began to lead.
+	NodeStatus_UNKNOWN NodeStatus_State = 0
+	// Missed its heartbeats; its tasks are replaced elsewhere.
+	NodeStatus_DOWN NodeStatus_State = 1
+	// Has a session.
+	NodeStatus_READY NodeStatus_State = 2
+	// Left its session in order; looking for another manager.
 	NodeStatus_DISCONNECTED NodeStatus_State = 3
 )
 
@@ -305,13 +329,19 @@ func (NodeStatus_State) EnumDescriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{15, 0}
 }
 
+// Type says what is mounted.
 type Mount_Type int32
 
 const (
-	Mount_BIND    Mount_Type = 0
-	Mount_VOLUME  Mount_Type = 1
-	Mount_TMPFS   Mount_Type = 2
-	Mount_NPIPE   Mount_Type = 3
+	// A path of the node.
+	Mount_BIND Mount_Type = 0
+	// A volume of the engine, made when it is missing.
+	Mount_VOLUME Mount_Type = 1
+	// Memory.
+	Mount_TMPFS Mount_Type = 2
+	// A named pipe of Windows.
+	Mount_NPIPE Mount_Type = 3
+	// A Volume of the cluster, through its CSI plugin.
 	Mount_CLUSTER Mount_Type = 4
 )
 
@@ -360,6 +390,8 @@ func (Mount_Type) EnumDescriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{17, 0}
 }
 
+// Consistency says how far host and container may see different content; only some platforms
+// care.
 type Mount_Consistency int32
 
 const (
@@ -412,6 +444,7 @@ func (Mount_Consistency) EnumDescriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{17, 1}
 }
 
+// Propagation says how mounts made later travel between host and container, as in mount(2).
 type Mount_BindOptions_Propagation int32
 
 const (
@@ -470,10 +503,12 @@ func (Mount_BindOptions_Propagation) EnumDescriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{17, 0, 0}
 }
 
+// RestartCondition says which ends lead to a new task. Jobs take ANY as ON_FAILURE.
 type RestartPolicy_RestartCondition int32
 
 const (
-	RestartPolicy_NONE       RestartPolicy_RestartCondition = 0
+	RestartPolicy_NONE RestartPolicy_RestartCondition = 0
+	// All but COMPLETE.
 	RestartPolicy_ON_FAILURE RestartPolicy_RestartCondition = 1
 	RestartPolicy_ANY        RestartPolicy_RestartCondition = 2
 )
@@ -519,6 +554,7 @@ func (RestartPolicy_RestartCondition) EnumDescriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{18, 0}
 }
 
+// FailureAction says what to do when too many new tasks fail.
 type UpdateConfig_FailureAction int32
 
 const (
@@ -568,10 +604,12 @@ func (UpdateConfig_FailureAction) EnumDescriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{19, 0}
 }
 
+// UpdateOrder says which of the two tasks of a slot goes first.
 type UpdateConfig_UpdateOrder int32
 
 const (
-	UpdateConfig_STOP_FIRST  UpdateConfig_UpdateOrder = 0
+	UpdateConfig_STOP_FIRST UpdateConfig_UpdateOrder = 0
+	// For a moment both run.
 	UpdateConfig_START_FIRST UpdateConfig_UpdateOrder = 1
 )
 
@@ -614,6 +652,7 @@ func (UpdateConfig_UpdateOrder) EnumDescriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{19, 1}
 }
 
+// UpdateState says where the update, or the way back, stands.
 type UpdateStatus_UpdateState int32
 
 const (
@@ -675,6 +714,7 @@ func (UpdateStatus_UpdateState) EnumDescriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{20, 0}
 }
 
+// AddressFamily says which kind of addresses; the numbers are those of IP's versions.
 type IPAMConfig_AddressFamily int32
 
 const (
@@ -724,6 +764,7 @@ func (IPAMConfig_AddressFamily) EnumDescriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{25, 0}
 }
 
+// Protocol says what the port speaks.
 type PortConfig_Protocol int32
 
 const (
@@ -773,11 +814,14 @@ func (PortConfig_Protocol) EnumDescriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{26, 0}
 }
 
+// PublishMode says where the published port is open.
 type PortConfig_PublishMode int32
 
 const (
+	// On every node, and leads to any task of the service.
 	PortConfig_INGRESS PortConfig_PublishMode = 0
-	PortConfig_HOST    PortConfig_PublishMode = 1
+	// On the task's node only, and leads to that task.
+	PortConfig_HOST PortConfig_PublishMode = 1
 )
 
 // Enum value maps for PortConfig_PublishMode.
@@ -819,15 +863,21 @@ func (PortConfig_PublishMode) EnumDescriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{26, 1}
 }
 
+// State says what is to be done for the certificate.
 type IssuanceStatus_State int32
 
 const (
 	IssuanceStatus_UNKNOWN IssuanceStatus_State = 0
-	IssuanceStatus_RENEW   IssuanceStatus_State = 1
+	// Asked for again by a node that has one; is signed at once.
+	IssuanceStatus_RENEW IssuanceStatus_State = 1
+	// Asked for by a new node; is signed once the node is accepted.
 	IssuanceStatus_PENDING IssuanceStatus_State = 2
-	IssuanceStatus_ISSUED  IssuanceStatus_State = 3
-	IssuanceStatus_FAILED  IssuanceStatus_State = 4
-	IssuanceStatus_ROTATE  IssuanceStatus_State = 5
+	// Signed.
+	IssuanceStatus_ISSUED IssuanceStatus_State = 3
+	// Refused; err says why.
+	IssuanceStatus_FAILED IssuanceStatus_State = 4
+	// The node must ask for a new one: the root is being replaced.
+	IssuanceStatus_ROTATE IssuanceStatus_State = 5
 )
 
 // Enum value maps for IssuanceStatus_State.
@@ -877,6 +927,7 @@ func (IssuanceStatus_State) EnumDescriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{31, 0}
 }
 
+// CAProtocol says how it is spoken to.
 type ExternalCA_CAProtocol int32
 
 const (
@@ -920,6 +971,7 @@ func (ExternalCA_CAProtocol) EnumDescriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{33, 0}
 }
 
+// Algorithm is what the key is for.
 type EncryptionKey_Algorithm int32
 
 const (
@@ -963,6 +1015,7 @@ func (EncryptionKey_Algorithm) EnumDescriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{46, 0}
 }
 
+// Algorithm says how the data is sealed.
 type MaybeEncryptedRecord_Algorithm int32
 
 const (
@@ -1012,6 +1065,7 @@ func (MaybeEncryptedRecord_Algorithm) EnumDescriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{54, 0}
 }
 
+// SeccompMode says where the profile comes from.
 type Privileges_SeccompOpts_SeccompMode int32
 
 const (
@@ -1061,6 +1115,7 @@ func (Privileges_SeccompOpts_SeccompMode) EnumDescriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{56, 2, 0}
 }
 
+// AppArmorMode is the engine's profile, or none.
 type Privileges_AppArmorOpts_AppArmorMode int32
 
 const (
@@ -1107,6 +1162,7 @@ func (Privileges_AppArmorOpts_AppArmorMode) EnumDescriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{56, 3, 0}
 }
 
+// Scope says on how many nodes a volume may be in use.
 type VolumeAccessMode_Scope int32
 
 const (
@@ -1153,13 +1209,18 @@ func (VolumeAccessMode_Scope) EnumDescriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{58, 0}
 }
 
+// Sharing says how many tasks may use a volume.
 type VolumeAccessMode_Sharing int32
 
 const (
-	VolumeAccessMode_NONE       VolumeAccessMode_Sharing = 0
-	VolumeAccessMode_READ_ONLY  VolumeAccessMode_Sharing = 1
+	// One task.
+	VolumeAccessMode_NONE VolumeAccessMode_Sharing = 0
+	// Any number that only read.
+	VolumeAccessMode_READ_ONLY VolumeAccessMode_Sharing = 1
+	// Any number, one of which writes.
 	VolumeAccessMode_ONE_WRITER VolumeAccessMode_Sharing = 2
-	VolumeAccessMode_ALL        VolumeAccessMode_Sharing = 3
+	// Any number.
+	VolumeAccessMode_ALL VolumeAccessMode_Sharing = 3
 )
 
 // Enum value maps for VolumeAccessMode_Sharing.
@@ -1205,13 +1266,18 @@ func (VolumeAccessMode_Sharing) EnumDescriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{58, 1}
 }
 
+// State is the next step of the way in, and out again.
 type VolumePublishStatus_State int32
 
 const (
-	VolumePublishStatus_PENDING_PUBLISH        VolumePublishStatus_State = 0
-	VolumePublishStatus_PUBLISHED              VolumePublishStatus_State = 1
+	// The controller must publish it to the node.
+	VolumePublishStatus_PENDING_PUBLISH VolumePublishStatus_State = 0
+	// The node may stage and use it.
+	VolumePublishStatus_PUBLISHED VolumePublishStatus_State = 1
+	// The node must give it up first.
 	VolumePublishStatus_PENDING_NODE_UNPUBLISH VolumePublishStatus_State = 2
-	VolumePublishStatus_PENDING_UNPUBLISH      VolumePublishStatus_State = 3
+	// The controller must take it back.
+	VolumePublishStatus_PENDING_UNPUBLISH VolumePublishStatus_State = 3
 )
 
 // Enum value maps for VolumePublishStatus_State.
@@ -1257,6 +1323,7 @@ func (VolumePublishStatus_State) EnumDescriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{60, 0}
 }
 
+// Mode is one of CSI's modes.
 type VolumeCapability_AccessMode_Mode int32
 
 const (
@@ -1315,9 +1382,12 @@ func (VolumeCapability_AccessMode_Mode) EnumDescriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{67, 2, 0}
 }
 
+// Version is the state of an object: which commit wrote it. An update names the version that it
+// was made from, and is refused as out of sequence when the object has another by then.
 type Version struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Grows with every write; the versions of two objects may be compared.
+	Index         uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1359,6 +1429,7 @@ func (x *Version) GetIndex() uint64 {
 	return 0
 }
 
+// IndexEntry is one entry of a custom index: objects are found by key and value in Watch.
 type IndexEntry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -1411,11 +1482,16 @@ func (x *IndexEntry) GetVal() string {
 	return ""
 }
 
+// Annotations are what a user says about an object.
 type Annotations struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Labels        map[string]string      `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Indices       []*IndexEntry          `protobuf:"bytes,4,rep,name=indices,proto3" json:"indices,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unique among objects of its kind, whatever the case of its letters. Services and networks:
+	// letters, digits, "-" and "_", at most 63. Secrets and configs: "." too, at most 64.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Free key-value pairs. Keys under "skep." are Skep's own.
+	Labels map[string]string `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Custom indexes in which the object is found.
+	Indices       []*IndexEntry `protobuf:"bytes,4,rep,name=indices,proto3" json:"indices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1471,6 +1547,7 @@ func (x *Annotations) GetIndices() []*IndexEntry {
 	return nil
 }
 
+// NamedGenericResource is one particular piece of a resource: "gpu" "UUID-1".
 type NamedGenericResource struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
@@ -1523,6 +1600,7 @@ func (x *NamedGenericResource) GetValue() string {
 	return ""
 }
 
+// DiscreteGenericResource is a number of equal pieces of a resource: 4 of "ssd".
 type DiscreteGenericResource struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
@@ -1575,6 +1653,8 @@ func (x *DiscreteGenericResource) GetValue() int64 {
 	return 0
 }
 
+// GenericResource is a resource that only its users know the meaning of. A node offers either
+// form; a task reserves discrete ones and is assigned either.
 type GenericResource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Resource:
@@ -1657,11 +1737,14 @@ func (*GenericResource_NamedResourceSpec) isGenericResource_Resource() {}
 
 func (*GenericResource_DiscreteResourceSpec) isGenericResource_Resource() {}
 
+// Resources are what a node has, or what a task takes.
 type Resources struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	NanoCpus      int64                  `protobuf:"varint,1,opt,name=nano_cpus,json=nanoCpus,proto3" json:"nano_cpus,omitempty"`
-	MemoryBytes   int64                  `protobuf:"varint,2,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
-	Generic       []*GenericResource     `protobuf:"bytes,3,rep,name=generic,proto3" json:"generic,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Billionths of a core: 1.5 cores are 1500000000. A task's is 0 (none) or at least 1000000.
+	NanoCpus int64 `protobuf:"varint,1,opt,name=nano_cpus,json=nanoCpus,proto3" json:"nano_cpus,omitempty"`
+	// Bytes. A task's is 0 (none) or at least 4 MiB.
+	MemoryBytes   int64              `protobuf:"varint,2,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	Generic       []*GenericResource `protobuf:"bytes,3,rep,name=generic,proto3" json:"generic,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1717,11 +1800,16 @@ func (x *Resources) GetGeneric() []*GenericResource {
 	return nil
 }
 
+// ResourceRequirements are what a task may use at most, and what is set aside for it.
 type ResourceRequirements struct {
-	state            protoimpl.MessageState `protogen:"open.v1"`
-	Limits           *Resources             `protobuf:"bytes,1,opt,name=limits,proto3" json:"limits,omitempty"`
-	Reservations     *Resources             `protobuf:"bytes,2,opt,name=reservations,proto3" json:"reservations,omitempty"`
-	SwapBytes        *wrapperspb.Int64Value `protobuf:"bytes,3,opt,name=swap_bytes,json=swapBytes,proto3" json:"swap_bytes,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Enforced on the node; of no interest to the scheduler.
+	Limits *Resources `protobuf:"bytes,1,opt,name=limits,proto3" json:"limits,omitempty"`
+	// Held on the node from ASSIGNED until the task ends.
+	Reservations *Resources `protobuf:"bytes,2,opt,name=reservations,proto3" json:"reservations,omitempty"`
+	// Swap beside memory in bytes; -1 is unlimited, unset is the engine's choice.
+	SwapBytes *wrapperspb.Int64Value `protobuf:"bytes,3,opt,name=swap_bytes,json=swapBytes,proto3" json:"swap_bytes,omitempty"`
+	// 0 to 100; unset is the node's own.
 	MemorySwappiness *wrapperspb.Int64Value `protobuf:"bytes,4,opt,name=memory_swappiness,json=memorySwappiness,proto3" json:"memory_swappiness,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -1785,10 +1873,14 @@ func (x *ResourceRequirements) GetMemorySwappiness() *wrapperspb.Int64Value {
 	return nil
 }
 
+// Platform is what a program was built for. An empty field matches every platform; x86_64 is
+// amd64, aarch64 is arm64.
 type Platform struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Architecture  string                 `protobuf:"bytes,1,opt,name=architecture,proto3" json:"architecture,omitempty"`
-	Os            string                 `protobuf:"bytes,2,opt,name=os,proto3" json:"os,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "amd64", "arm64", …
+	Architecture string `protobuf:"bytes,1,opt,name=architecture,proto3" json:"architecture,omitempty"`
+	// "linux", "windows", …
+	Os            string `protobuf:"bytes,2,opt,name=os,proto3" json:"os,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1837,10 +1929,13 @@ func (x *Platform) GetOs() string {
 	return ""
 }
 
+// PluginDescription is something that a node can do through a plugin.
 type PluginDescription struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "Network", "Volume", "Log", "Authorization", "Runtime", …
+	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	// "overlay", "local", "json-file", …; a tag ("name:latest") may follow.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1889,11 +1984,13 @@ func (x *PluginDescription) GetName() string {
 	return ""
 }
 
+// EngineDescription is what runs the tasks of a node.
 type EngineDescription struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	EngineVersion string                 `protobuf:"bytes,1,opt,name=engine_version,json=engineVersion,proto3" json:"engine_version,omitempty"`
-	Labels        map[string]string      `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Plugins       []*PluginDescription   `protobuf:"bytes,3,rep,name=plugins,proto3" json:"plugins,omitempty"`
+	// Set by the operator of the machine; constraints see them as engine.labels.
+	Labels        map[string]string    `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Plugins       []*PluginDescription `protobuf:"bytes,3,rep,name=plugins,proto3" json:"plugins,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1949,15 +2046,20 @@ func (x *EngineDescription) GetPlugins() []*PluginDescription {
 	return nil
 }
 
+// NodeDescription is what an agent says of its machine, with each session; the dispatcher
+// stores it.
 type NodeDescription struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Hostname      string                 `protobuf:"bytes,1,opt,name=hostname,proto3" json:"hostname,omitempty"`
-	Platform      *Platform              `protobuf:"bytes,2,opt,name=platform,proto3" json:"platform,omitempty"`
-	Resources     *Resources             `protobuf:"bytes,3,opt,name=resources,proto3" json:"resources,omitempty"`
-	Engine        *EngineDescription     `protobuf:"bytes,4,opt,name=engine,proto3" json:"engine,omitempty"`
-	TlsInfo       *NodeTLSInfo           `protobuf:"bytes,5,opt,name=tls_info,json=tlsInfo,proto3" json:"tls_info,omitempty"`
-	Fips          bool                   `protobuf:"varint,6,opt,name=fips,proto3" json:"fips,omitempty"`
-	CsiInfo       []*NodeCSIInfo         `protobuf:"bytes,7,rep,name=csi_info,json=csiInfo,proto3" json:"csi_info,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Not unique: nodes are told apart by ID.
+	Hostname string    `protobuf:"bytes,1,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	Platform *Platform `protobuf:"bytes,2,opt,name=platform,proto3" json:"platform,omitempty"`
+	// The whole machine, not what is left of it.
+	Resources *Resources         `protobuf:"bytes,3,opt,name=resources,proto3" json:"resources,omitempty"`
+	Engine    *EngineDescription `protobuf:"bytes,4,opt,name=engine,proto3" json:"engine,omitempty"`
+	TlsInfo   *NodeTLSInfo       `protobuf:"bytes,5,opt,name=tls_info,json=tlsInfo,proto3" json:"tls_info,omitempty"`
+	// Whether the node uses only FIPS-validated cryptography.
+	Fips          bool           `protobuf:"varint,6,opt,name=fips,proto3" json:"fips,omitempty"`
+	CsiInfo       []*NodeCSIInfo `protobuf:"bytes,7,rep,name=csi_info,json=csiInfo,proto3" json:"csi_info,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2041,11 +2143,16 @@ func (x *NodeDescription) GetCsiInfo() []*NodeCSIInfo {
 	return nil
 }
 
+// NodeTLSInfo says whom a node trusts and who issued its certificate; shows how far a root
+// rotation has come.
 type NodeTLSInfo struct {
-	state               protoimpl.MessageState `protogen:"open.v1"`
-	TrustRoot           []byte                 `protobuf:"bytes,1,opt,name=trust_root,json=trustRoot,proto3" json:"trust_root,omitempty"`
-	CertIssuerSubject   []byte                 `protobuf:"bytes,2,opt,name=cert_issuer_subject,json=certIssuerSubject,proto3" json:"cert_issuer_subject,omitempty"`
-	CertIssuerPublicKey []byte                 `protobuf:"bytes,3,opt,name=cert_issuer_public_key,json=certIssuerPublicKey,proto3" json:"cert_issuer_public_key,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Trusted roots, PEM.
+	TrustRoot []byte `protobuf:"bytes,1,opt,name=trust_root,json=trustRoot,proto3" json:"trust_root,omitempty"`
+	// Subject of the issuer, DER.
+	CertIssuerSubject []byte `protobuf:"bytes,2,opt,name=cert_issuer_subject,json=certIssuerSubject,proto3" json:"cert_issuer_subject,omitempty"`
+	// Public key of the issuer, DER (SubjectPublicKeyInfo).
+	CertIssuerPublicKey []byte `protobuf:"bytes,3,opt,name=cert_issuer_public_key,json=certIssuerPublicKey,proto3" json:"cert_issuer_public_key,omitempty"`
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }
@@ -2101,12 +2208,15 @@ func (x *NodeTLSInfo) GetCertIssuerPublicKey() []byte {
 	return nil
 }
 
+// NodeCSIInfo is what a CSI plugin says of the node it runs on.
 type NodeCSIInfo struct {
-	state              protoimpl.MessageState `protogen:"open.v1"`
-	PluginName         string                 `protobuf:"bytes,1,opt,name=plugin_name,json=pluginName,proto3" json:"plugin_name,omitempty"`
-	NodeId             string                 `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
-	MaxVolumesPerNode  int64                  `protobuf:"varint,3,opt,name=max_volumes_per_node,json=maxVolumesPerNode,proto3" json:"max_volumes_per_node,omitempty"`
-	AccessibleTopology *Topology              `protobuf:"bytes,4,opt,name=accessible_topology,json=accessibleTopology,proto3" json:"accessible_topology,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	PluginName string                 `protobuf:"bytes,1,opt,name=plugin_name,json=pluginName,proto3" json:"plugin_name,omitempty"`
+	// The plugin's name for the node, not the cluster's.
+	NodeId string `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// 0 is no limit.
+	MaxVolumesPerNode  int64     `protobuf:"varint,3,opt,name=max_volumes_per_node,json=maxVolumesPerNode,proto3" json:"max_volumes_per_node,omitempty"`
+	AccessibleTopology *Topology `protobuf:"bytes,4,opt,name=accessible_topology,json=accessibleTopology,proto3" json:"accessible_topology,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -2169,11 +2279,13 @@ func (x *NodeCSIInfo) GetAccessibleTopology() *Topology {
 	return nil
 }
 
+// RaftMemberStatus is how a manager sees another one.
 type RaftMemberStatus struct {
-	state         protoimpl.MessageState        `protogen:"open.v1"`
-	Leader        bool                          `protobuf:"varint,1,opt,name=leader,proto3" json:"leader,omitempty"`
-	Reachability  RaftMemberStatus_Reachability `protobuf:"varint,2,opt,name=reachability,proto3,enum=docker.swarmkit.v1.RaftMemberStatus_Reachability" json:"reachability,omitempty"`
-	Message       string                        `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	state        protoimpl.MessageState        `protogen:"open.v1"`
+	Leader       bool                          `protobuf:"varint,1,opt,name=leader,proto3" json:"leader,omitempty"`
+	Reachability RaftMemberStatus_Reachability `protobuf:"varint,2,opt,name=reachability,proto3,enum=docker.swarmkit.v1.RaftMemberStatus_Reachability" json:"reachability,omitempty"`
+	// Why, when it cannot be reached.
+	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2229,11 +2341,14 @@ func (x *RaftMemberStatus) GetMessage() string {
 	return ""
 }
 
+// NodeStatus is what the dispatcher knows of a node.
 type NodeStatus struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	State         NodeStatus_State       `protobuf:"varint,1,opt,name=state,proto3,enum=docker.swarmkit.v1.NodeStatus_State" json:"state,omitempty"`
-	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	Addr          string                 `protobuf:"bytes,3,opt,name=addr,proto3" json:"addr,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	State NodeStatus_State       `protobuf:"varint,1,opt,name=state,proto3,enum=docker.swarmkit.v1.NodeStatus_State" json:"state,omitempty"`
+	// Why, for people.
+	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	// IP address from which the agent was last seen; constraints see it as node.ip.
+	Addr          string `protobuf:"bytes,3,opt,name=addr,proto3" json:"addr,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2289,9 +2404,11 @@ func (x *NodeStatus) GetAddr() string {
 	return ""
 }
 
+// Image is a container image.
 type Image struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Reference     string                 `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in "registry/name:tag@digest".
+	Reference     string `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2333,16 +2450,19 @@ func (x *Image) GetReference() string {
 	return ""
 }
 
+// Mount is something that a container sees in its file system.
 type Mount struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Type          Mount_Type             `protobuf:"varint,1,opt,name=type,proto3,enum=docker.swarmkit.v1.Mount_Type" json:"type,omitempty"`
-	Source        string                 `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
-	Target        string                 `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
-	Readonly      bool                   `protobuf:"varint,4,opt,name=readonly,proto3" json:"readonly,omitempty"`
-	Consistency   Mount_Consistency      `protobuf:"varint,8,opt,name=consistency,proto3,enum=docker.swarmkit.v1.Mount_Consistency" json:"consistency,omitempty"`
-	BindOptions   *Mount_BindOptions     `protobuf:"bytes,5,opt,name=bind_options,json=bindOptions,proto3" json:"bind_options,omitempty"`
-	VolumeOptions *Mount_VolumeOptions   `protobuf:"bytes,6,opt,name=volume_options,json=volumeOptions,proto3" json:"volume_options,omitempty"`
-	TmpfsOptions  *Mount_TmpfsOptions    `protobuf:"bytes,7,opt,name=tmpfs_options,json=tmpfsOptions,proto3" json:"tmpfs_options,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Type  Mount_Type             `protobuf:"varint,1,opt,name=type,proto3,enum=docker.swarmkit.v1.Mount_Type" json:"type,omitempty"`
+	// A path, a volume's name, or for CLUSTER a name or "group:NAME". Templates are expanded.
+	Source string `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
+	// Path in the container; one mount for each.
+	Target        string               `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
+	Readonly      bool                 `protobuf:"varint,4,opt,name=readonly,proto3" json:"readonly,omitempty"`
+	Consistency   Mount_Consistency    `protobuf:"varint,8,opt,name=consistency,proto3,enum=docker.swarmkit.v1.Mount_Consistency" json:"consistency,omitempty"`
+	BindOptions   *Mount_BindOptions   `protobuf:"bytes,5,opt,name=bind_options,json=bindOptions,proto3" json:"bind_options,omitempty"`
+	VolumeOptions *Mount_VolumeOptions `protobuf:"bytes,6,opt,name=volume_options,json=volumeOptions,proto3" json:"volume_options,omitempty"`
+	TmpfsOptions  *Mount_TmpfsOptions  `protobuf:"bytes,7,opt,name=tmpfs_options,json=tmpfsOptions,proto3" json:"tmpfs_options,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2433,12 +2553,16 @@ func (x *Mount) GetTmpfsOptions() *Mount_TmpfsOptions {
 	return nil
 }
 
+// RestartPolicy says what happens after a task of a service has ended.
 type RestartPolicy struct {
-	state         protoimpl.MessageState         `protogen:"open.v1"`
-	Condition     RestartPolicy_RestartCondition `protobuf:"varint,1,opt,name=condition,proto3,enum=docker.swarmkit.v1.RestartPolicy_RestartCondition" json:"condition,omitempty"`
-	Delay         *durationpb.Duration           `protobuf:"bytes,2,opt,name=delay,proto3" json:"delay,omitempty"`
-	MaxAttempts   uint64                         `protobuf:"varint,3,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
-	Window        *durationpb.Duration           `protobuf:"bytes,4,opt,name=window,proto3" json:"window,omitempty"`
+	state     protoimpl.MessageState         `protogen:"open.v1"`
+	Condition RestartPolicy_RestartCondition `protobuf:"varint,1,opt,name=condition,proto3,enum=docker.swarmkit.v1.RestartPolicy_RestartCondition" json:"condition,omitempty"`
+	// Between the end of one task and the start of the next; unset is 5 s.
+	Delay *durationpb.Duration `protobuf:"bytes,2,opt,name=delay,proto3" json:"delay,omitempty"`
+	// Restarts of one slot within window; 0 is no limit.
+	MaxAttempts uint64 `protobuf:"varint,3,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
+	// How far back attempts count; unset or 0 is since the last change of the spec.
+	Window        *durationpb.Duration `protobuf:"bytes,4,opt,name=window,proto3" json:"window,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2501,14 +2625,19 @@ func (x *RestartPolicy) GetWindow() *durationpb.Duration {
 	return nil
 }
 
+// UpdateConfig says how a new spec replaces an old one.
 type UpdateConfig struct {
-	state           protoimpl.MessageState     `protogen:"open.v1"`
-	Parallelism     uint64                     `protobuf:"varint,1,opt,name=parallelism,proto3" json:"parallelism,omitempty"`
-	Delay           *durationpb.Duration       `protobuf:"bytes,2,opt,name=delay,proto3" json:"delay,omitempty"`
-	FailureAction   UpdateConfig_FailureAction `protobuf:"varint,3,opt,name=failure_action,json=failureAction,proto3,enum=docker.swarmkit.v1.UpdateConfig_FailureAction" json:"failure_action,omitempty"`
-	Monitor         *durationpb.Duration       `protobuf:"bytes,4,opt,name=monitor,proto3" json:"monitor,omitempty"`
-	MaxFailureRatio float32                    `protobuf:"fixed32,5,opt,name=max_failure_ratio,json=maxFailureRatio,proto3" json:"max_failure_ratio,omitempty"`
-	Order           UpdateConfig_UpdateOrder   `protobuf:"varint,6,opt,name=order,proto3,enum=docker.swarmkit.v1.UpdateConfig_UpdateOrder" json:"order,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Slots at a time; 0 is all at once.
+	Parallelism uint64 `protobuf:"varint,1,opt,name=parallelism,proto3" json:"parallelism,omitempty"`
+	// Between the end of one slot and the start of the next.
+	Delay         *durationpb.Duration       `protobuf:"bytes,2,opt,name=delay,proto3" json:"delay,omitempty"`
+	FailureAction UpdateConfig_FailureAction `protobuf:"varint,3,opt,name=failure_action,json=failureAction,proto3,enum=docker.swarmkit.v1.UpdateConfig_FailureAction" json:"failure_action,omitempty"`
+	// How long after it runs a new task's failure still counts; unset is 5 s.
+	Monitor *durationpb.Duration `protobuf:"bytes,4,opt,name=monitor,proto3" json:"monitor,omitempty"`
+	// 0 to 1: more failed of those to replace is a failure of the update.
+	MaxFailureRatio float32                  `protobuf:"fixed32,5,opt,name=max_failure_ratio,json=maxFailureRatio,proto3" json:"max_failure_ratio,omitempty"`
+	Order           UpdateConfig_UpdateOrder `protobuf:"varint,6,opt,name=order,proto3,enum=docker.swarmkit.v1.UpdateConfig_UpdateOrder" json:"order,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -2585,12 +2714,14 @@ func (x *UpdateConfig) GetOrder() UpdateConfig_UpdateOrder {
 	return UpdateConfig_STOP_FIRST
 }
 
+// UpdateStatus says how far a service's update has come. Written by the orchestrator.
 type UpdateStatus struct {
-	state         protoimpl.MessageState   `protogen:"open.v1"`
-	State         UpdateStatus_UpdateState `protobuf:"varint,1,opt,name=state,proto3,enum=docker.swarmkit.v1.UpdateStatus_UpdateState" json:"state,omitempty"`
-	StartedAt     *timestamppb.Timestamp   `protobuf:"bytes,2,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
-	CompletedAt   *timestamppb.Timestamp   `protobuf:"bytes,3,opt,name=completed_at,json=completedAt,proto3" json:"completed_at,omitempty"`
-	Message       string                   `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	state       protoimpl.MessageState   `protogen:"open.v1"`
+	State       UpdateStatus_UpdateState `protobuf:"varint,1,opt,name=state,proto3,enum=docker.swarmkit.v1.UpdateStatus_UpdateState" json:"state,omitempty"`
+	StartedAt   *timestamppb.Timestamp   `protobuf:"bytes,2,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	CompletedAt *timestamppb.Timestamp   `protobuf:"bytes,3,opt,name=completed_at,json=completedAt,proto3" json:"completed_at,omitempty"`
+	// Why, for people.
+	Message       string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2653,11 +2784,13 @@ func (x *UpdateStatus) GetMessage() string {
 	return ""
 }
 
+// ContainerStatus is how the engine sees a task's container.
 type ContainerStatus struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
-	Pid           int32                  `protobuf:"varint,2,opt,name=pid,proto3" json:"pid,omitempty"`
-	ExitCode      int32                  `protobuf:"varint,3,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	Pid         int32                  `protobuf:"varint,2,opt,name=pid,proto3" json:"pid,omitempty"`
+	// Once it has ended; 128 plus the number of the signal that ended it.
+	ExitCode      int32 `protobuf:"varint,3,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2713,6 +2846,7 @@ func (x *ContainerStatus) GetExitCode() int32 {
 	return 0
 }
 
+// PortStatus lists ports that are published on the task's own node.
 type PortStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Ports         []*PortConfig          `protobuf:"bytes,1,rep,name=ports,proto3" json:"ports,omitempty"`
@@ -2757,19 +2891,26 @@ func (x *PortStatus) GetPorts() []*PortConfig {
 	return nil
 }
 
+// TaskStatus is what is observed of a task. Its agent writes it from ACCEPTED on.
 type TaskStatus struct {
-	state     protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When the state was observed, by the clock of who observed it.
 	Timestamp *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
 	State     TaskState              `protobuf:"varint,2,opt,name=state,proto3,enum=docker.swarmkit.v1.TaskState" json:"state,omitempty"`
-	Message   string                 `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
-	Err       string                 `protobuf:"bytes,4,opt,name=err,proto3" json:"err,omitempty"`
+	// What is going on, or why the task waits.
+	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	// Why it failed, or why it cannot be placed.
+	Err string `protobuf:"bytes,4,opt,name=err,proto3" json:"err,omitempty"`
 	// Types that are valid to be assigned to RuntimeStatus:
 	//
 	//	*TaskStatus_Container
 	RuntimeStatus isTaskStatus_RuntimeStatus `protobuf_oneof:"runtime_status"`
-	PortStatus    *PortStatus                `protobuf:"bytes,6,opt,name=port_status,json=portStatus,proto3" json:"port_status,omitempty"`
-	AppliedBy     string                     `protobuf:"bytes,7,opt,name=applied_by,json=appliedBy,proto3" json:"applied_by,omitempty"`
-	AppliedAt     *timestamppb.Timestamp     `protobuf:"bytes,8,opt,name=applied_at,json=appliedAt,proto3" json:"applied_at,omitempty"`
+	// Where host-mode ports ended up.
+	PortStatus *PortStatus `protobuf:"bytes,6,opt,name=port_status,json=portStatus,proto3" json:"port_status,omitempty"`
+	// ID of the manager that took the report.
+	AppliedBy string `protobuf:"bytes,7,opt,name=applied_by,json=appliedBy,proto3" json:"applied_by,omitempty"`
+	// When it did, by its clock.
+	AppliedAt     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=applied_at,json=appliedAt,proto3" json:"applied_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2879,12 +3020,16 @@ type TaskStatus_Container struct {
 
 func (*TaskStatus_Container) isTaskStatus_RuntimeStatus() {}
 
+// NetworkAttachmentConfig asks for an attachment to a network.
 type NetworkAttachmentConfig struct {
-	state                protoimpl.MessageState `protogen:"open.v1"`
-	Target               string                 `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
-	Aliases              []string               `protobuf:"bytes,2,rep,name=aliases,proto3" json:"aliases,omitempty"`
-	Addresses            []string               `protobuf:"bytes,3,rep,name=addresses,proto3" json:"addresses,omitempty"`
-	DriverAttachmentOpts map[string]string      `protobuf:"bytes,4,rep,name=driver_attachment_opts,json=driverAttachmentOpts,proto3" json:"driver_attachment_opts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// ID of the network; AttachNetwork takes a name too.
+	Target string `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	// Further names by which others on that network find the task.
+	Aliases []string `protobuf:"bytes,2,rep,name=aliases,proto3" json:"aliases,omitempty"`
+	// Addresses to take; empty is any free one.
+	Addresses            []string          `protobuf:"bytes,3,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	DriverAttachmentOpts map[string]string `protobuf:"bytes,4,rep,name=driver_attachment_opts,json=driverAttachmentOpts,proto3" json:"driver_attachment_opts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -2947,13 +3092,18 @@ func (x *NetworkAttachmentConfig) GetDriverAttachmentOpts() map[string]string {
 	return nil
 }
 
+// IPAMConfig is one range of addresses of a network.
 type IPAMConfig struct {
-	state         protoimpl.MessageState   `protogen:"open.v1"`
-	Family        IPAMConfig_AddressFamily `protobuf:"varint,1,opt,name=family,proto3,enum=docker.swarmkit.v1.IPAMConfig_AddressFamily" json:"family,omitempty"`
-	Subnet        string                   `protobuf:"bytes,2,opt,name=subnet,proto3" json:"subnet,omitempty"`
-	Range         string                   `protobuf:"bytes,3,opt,name=range,proto3" json:"range,omitempty"`
-	Gateway       string                   `protobuf:"bytes,4,opt,name=gateway,proto3" json:"gateway,omitempty"`
-	Reserved      map[string]string        `protobuf:"bytes,5,rep,name=reserved,proto3" json:"reserved,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	state  protoimpl.MessageState   `protogen:"open.v1"`
+	Family IPAMConfig_AddressFamily `protobuf:"varint,1,opt,name=family,proto3,enum=docker.swarmkit.v1.IPAMConfig_AddressFamily" json:"family,omitempty"`
+	// As CIDR.
+	Subnet string `protobuf:"bytes,2,opt,name=subnet,proto3" json:"subnet,omitempty"`
+	// Where addresses are taken from: a CIDR inside subnet.
+	Range string `protobuf:"bytes,3,opt,name=range,proto3" json:"range,omitempty"`
+	// An address inside subnet.
+	Gateway string `protobuf:"bytes,4,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	// Address by the name of what holds it; never given out.
+	Reserved      map[string]string `protobuf:"bytes,5,rep,name=reserved,proto3" json:"reserved,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3023,11 +3173,14 @@ func (x *IPAMConfig) GetReserved() map[string]string {
 	return nil
 }
 
+// PortConfig is a port that is reachable from outside.
 type PortConfig struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Protocol      PortConfig_Protocol    `protobuf:"varint,2,opt,name=protocol,proto3,enum=docker.swarmkit.v1.PortConfig_Protocol" json:"protocol,omitempty"`
-	TargetPort    uint32                 `protobuf:"varint,3,opt,name=target_port,json=targetPort,proto3" json:"target_port,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Protocol PortConfig_Protocol    `protobuf:"varint,2,opt,name=protocol,proto3,enum=docker.swarmkit.v1.PortConfig_Protocol" json:"protocol,omitempty"`
+	// Inside the task.
+	TargetPort uint32 `protobuf:"varint,3,opt,name=target_port,json=targetPort,proto3" json:"target_port,omitempty"`
+	// Outside; 0 is any free one (30000 to 32767 in ingress mode).
 	PublishedPort uint32                 `protobuf:"varint,4,opt,name=published_port,json=publishedPort,proto3" json:"published_port,omitempty"`
 	PublishMode   PortConfig_PublishMode `protobuf:"varint,5,opt,name=publish_mode,json=publishMode,proto3,enum=docker.swarmkit.v1.PortConfig_PublishMode" json:"publish_mode,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -3099,6 +3252,7 @@ func (x *PortConfig) GetPublishMode() PortConfig_PublishMode {
 	return PortConfig_INGRESS
 }
 
+// Driver names an implementation and its options.
 type Driver struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -3151,6 +3305,7 @@ func (x *Driver) GetOptions() map[string]string {
 	return nil
 }
 
+// IPAMOptions says how addresses of a network are given out.
 type IPAMOptions struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Driver        *Driver                `protobuf:"bytes,1,opt,name=driver,proto3" json:"driver,omitempty"`
@@ -3203,10 +3358,12 @@ func (x *IPAMOptions) GetConfigs() []*IPAMConfig {
 	return nil
 }
 
+// Peer is a manager as agents reach it.
 type Peer struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
-	Addr          string                 `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	NodeId string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// Host and port.
+	Addr          string `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3255,6 +3412,7 @@ func (x *Peer) GetAddr() string {
 	return ""
 }
 
+// WeightedPeer is a manager, and how often to choose it beside the others.
 type WeightedPeer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Peer          *Peer                  `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
@@ -3307,6 +3465,7 @@ func (x *WeightedPeer) GetWeight() int64 {
 	return 0
 }
 
+// IssuanceStatus says how far a certificate has come.
 type IssuanceStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	State         IssuanceStatus_State   `protobuf:"varint,1,opt,name=state,proto3,enum=docker.swarmkit.v1.IssuanceStatus_State" json:"state,omitempty"`
@@ -3359,6 +3518,8 @@ func (x *IssuanceStatus) GetErr() string {
 	return ""
 }
 
+// AcceptancePolicy says which nodes are let in without being asked for. Superseded by join
+// tokens, kept for old clusters.
 type AcceptancePolicy struct {
 	state         protoimpl.MessageState                  `protogen:"open.v1"`
 	Policies      []*AcceptancePolicy_RoleAdmissionPolicy `protobuf:"bytes,1,rep,name=policies,proto3" json:"policies,omitempty"`
@@ -3403,12 +3564,15 @@ func (x *AcceptancePolicy) GetPolicies() []*AcceptancePolicy_RoleAdmissionPolicy
 	return nil
 }
 
+// ExternalCA is a certificate authority outside of the cluster that signs for it.
 type ExternalCA struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Protocol      ExternalCA_CAProtocol  `protobuf:"varint,1,opt,name=protocol,proto3,enum=docker.swarmkit.v1.ExternalCA_CAProtocol" json:"protocol,omitempty"`
-	Url           string                 `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
-	Options       map[string]string      `protobuf:"bytes,3,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	CaCert        []byte                 `protobuf:"bytes,4,opt,name=ca_cert,json=caCert,proto3" json:"ca_cert,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Protocol ExternalCA_CAProtocol  `protobuf:"varint,1,opt,name=protocol,proto3,enum=docker.swarmkit.v1.ExternalCA_CAProtocol" json:"protocol,omitempty"`
+	// Where to send requests; https only.
+	Url     string            `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
+	Options map[string]string `protobuf:"bytes,3,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The root that it signs with, PEM; empty is the cluster's own.
+	CaCert        []byte `protobuf:"bytes,4,opt,name=ca_cert,json=caCert,proto3" json:"ca_cert,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3471,15 +3635,20 @@ func (x *ExternalCA) GetCaCert() []byte {
 	return nil
 }
 
+// CAConfig says what the cluster's certificates are like.
 type CAConfig struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	NodeCertExpiry *durationpb.Duration   `protobuf:"bytes,1,opt,name=node_cert_expiry,json=nodeCertExpiry,proto3" json:"node_cert_expiry,omitempty"`
-	ExternalCas    []*ExternalCA          `protobuf:"bytes,2,rep,name=external_cas,json=externalCas,proto3" json:"external_cas,omitempty"`
-	SigningCaCert  []byte                 `protobuf:"bytes,3,opt,name=signing_ca_cert,json=signingCaCert,proto3" json:"signing_ca_cert,omitempty"`
-	SigningCaKey   []byte                 `protobuf:"bytes,4,opt,name=signing_ca_key,json=signingCaKey,proto3" json:"signing_ca_key,omitempty"`
-	ForceRotate    uint64                 `protobuf:"varint,5,opt,name=force_rotate,json=forceRotate,proto3" json:"force_rotate,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Validity of a node's certificate; at least 1 h, unset is 2160 h (90 days).
+	NodeCertExpiry *durationpb.Duration `protobuf:"bytes,1,opt,name=node_cert_expiry,json=nodeCertExpiry,proto3" json:"node_cert_expiry,omitempty"`
+	ExternalCas    []*ExternalCA        `protobuf:"bytes,2,rep,name=external_cas,json=externalCas,proto3" json:"external_cas,omitempty"`
+	// A root to rotate to, PEM; empty keeps the current one. Never returned.
+	SigningCaCert []byte `protobuf:"bytes,3,opt,name=signing_ca_cert,json=signingCaCert,proto3" json:"signing_ca_cert,omitempty"`
+	// Its key, PEM; may be empty with an external CA. Never returned.
+	SigningCaKey []byte `protobuf:"bytes,4,opt,name=signing_ca_key,json=signingCaKey,proto3" json:"signing_ca_key,omitempty"`
+	// Changed to another number: rotate to a new root of the cluster's own making.
+	ForceRotate   uint64 `protobuf:"varint,5,opt,name=force_rotate,json=forceRotate,proto3" json:"force_rotate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CAConfig) Reset() {
@@ -3547,9 +3716,11 @@ func (x *CAConfig) GetForceRotate() uint64 {
 	return 0
 }
 
+// OrchestrationConfig says how much the orchestrator remembers.
 type OrchestrationConfig struct {
-	state                     protoimpl.MessageState `protogen:"open.v1"`
-	TaskHistoryRetentionLimit int64                  `protobuf:"varint,1,opt,name=task_history_retention_limit,json=taskHistoryRetentionLimit,proto3" json:"task_history_retention_limit,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Ended tasks kept for each slot or node; negative keeps all.
+	TaskHistoryRetentionLimit int64 `protobuf:"varint,1,opt,name=task_history_retention_limit,json=taskHistoryRetentionLimit,proto3" json:"task_history_retention_limit,omitempty"`
 	unknownFields             protoimpl.UnknownFields
 	sizeCache                 protoimpl.SizeCache
 }
@@ -3591,6 +3762,7 @@ func (x *OrchestrationConfig) GetTaskHistoryRetentionLimit() int64 {
 	return 0
 }
 
+// TaskDefaults is for tasks whose spec says nothing else.
 type TaskDefaults struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	LogDriver     *Driver                `protobuf:"bytes,1,opt,name=log_driver,json=logDriver,proto3" json:"log_driver,omitempty"`
@@ -3635,9 +3807,11 @@ func (x *TaskDefaults) GetLogDriver() *Driver {
 	return nil
 }
 
+// DispatcherConfig says how agents are watched.
 type DispatcherConfig struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	HeartbeatPeriod *durationpb.Duration   `protobuf:"bytes,1,opt,name=heartbeat_period,json=heartbeatPeriod,proto3" json:"heartbeat_period,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Between two heartbeats of an agent; three missed ones make a node DOWN. Unset is 5 s.
+	HeartbeatPeriod *durationpb.Duration `protobuf:"bytes,1,opt,name=heartbeat_period,json=heartbeatPeriod,proto3" json:"heartbeat_period,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -3679,15 +3853,21 @@ func (x *DispatcherConfig) GetHeartbeatPeriod() *durationpb.Duration {
 	return nil
 }
 
+// RaftConfig says how managers replicate.
 type RaftConfig struct {
-	state                      protoimpl.MessageState `protogen:"open.v1"`
-	SnapshotInterval           uint64                 `protobuf:"varint,1,opt,name=snapshot_interval,json=snapshotInterval,proto3" json:"snapshot_interval,omitempty"`
-	KeepOldSnapshots           uint64                 `protobuf:"varint,2,opt,name=keep_old_snapshots,json=keepOldSnapshots,proto3" json:"keep_old_snapshots,omitempty"`
-	LogEntriesForSlowFollowers uint64                 `protobuf:"varint,3,opt,name=log_entries_for_slow_followers,json=logEntriesForSlowFollowers,proto3" json:"log_entries_for_slow_followers,omitempty"`
-	HeartbeatTick              uint32                 `protobuf:"varint,4,opt,name=heartbeat_tick,json=heartbeatTick,proto3" json:"heartbeat_tick,omitempty"`
-	ElectionTick               uint32                 `protobuf:"varint,5,opt,name=election_tick,json=electionTick,proto3" json:"election_tick,omitempty"`
-	unknownFields              protoimpl.UnknownFields
-	sizeCache                  protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Log entries between two snapshots.
+	SnapshotInterval uint64 `protobuf:"varint,1,opt,name=snapshot_interval,json=snapshotInterval,proto3" json:"snapshot_interval,omitempty"`
+	// Snapshots kept beside the newest.
+	KeepOldSnapshots uint64 `protobuf:"varint,2,opt,name=keep_old_snapshots,json=keepOldSnapshots,proto3" json:"keep_old_snapshots,omitempty"`
+	// Entries kept behind a snapshot, so that a manager that lags need not load it.
+	LogEntriesForSlowFollowers uint64 `protobuf:"varint,3,opt,name=log_entries_for_slow_followers,json=logEntriesForSlowFollowers,proto3" json:"log_entries_for_slow_followers,omitempty"`
+	// Ticks between two heartbeats of the leader.
+	HeartbeatTick uint32 `protobuf:"varint,4,opt,name=heartbeat_tick,json=heartbeatTick,proto3" json:"heartbeat_tick,omitempty"`
+	// Ticks without a leader until an election.
+	ElectionTick  uint32 `protobuf:"varint,5,opt,name=election_tick,json=electionTick,proto3" json:"election_tick,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RaftConfig) Reset() {
@@ -3755,9 +3935,11 @@ func (x *RaftConfig) GetElectionTick() uint32 {
 	return 0
 }
 
+// EncryptionConfig says how managers protect what they have on disk.
 type EncryptionConfig struct {
-	state            protoimpl.MessageState `protogen:"open.v1"`
-	AutoLockManagers bool                   `protobuf:"varint,1,opt,name=auto_lock_managers,json=autoLockManagers,proto3" json:"auto_lock_managers,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A manager that starts asks for the unlock key first.
+	AutoLockManagers bool `protobuf:"varint,1,opt,name=auto_lock_managers,json=autoLockManagers,proto3" json:"auto_lock_managers,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -3799,9 +3981,11 @@ func (x *EncryptionConfig) GetAutoLockManagers() bool {
 	return false
 }
 
+// SpreadOver spreads tasks evenly over the values of a label.
 type SpreadOver struct {
-	state            protoimpl.MessageState `protogen:"open.v1"`
-	SpreadDescriptor string                 `protobuf:"bytes,1,opt,name=spread_descriptor,json=spreadDescriptor,proto3" json:"spread_descriptor,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "node.labels.NAME" or "engine.labels.NAME".
+	SpreadDescriptor string `protobuf:"bytes,1,opt,name=spread_descriptor,json=spreadDescriptor,proto3" json:"spread_descriptor,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -3843,6 +4027,7 @@ func (x *SpreadOver) GetSpreadDescriptor() string {
 	return ""
 }
 
+// PlacementPreference says where tasks should go if it can be done; the first one weighs most.
 type PlacementPreference struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Preference:
@@ -3909,12 +4094,18 @@ type PlacementPreference_Spread struct {
 
 func (*PlacementPreference_Spread) isPlacementPreference_Preference() {}
 
+// Placement says where the tasks of a service may and should go.
 type Placement struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Constraints   []string               `protobuf:"bytes,1,rep,name=constraints,proto3" json:"constraints,omitempty"`
-	Preferences   []*PlacementPreference `protobuf:"bytes,2,rep,name=preferences,proto3" json:"preferences,omitempty"`
-	Platforms     []*Platform            `protobuf:"bytes,3,rep,name=platforms,proto3" json:"platforms,omitempty"`
-	MaxReplicas   uint64                 `protobuf:"varint,4,opt,name=max_replicas,json=maxReplicas,proto3" json:"max_replicas,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "KEY==VALUE" or "KEY!=VALUE", all of which must hold. Keys: node.id, node.hostname,
+	// node.ip, node.role, node.platform.os, node.platform.arch, node.labels.NAME,
+	// engine.labels.NAME.
+	Constraints []string               `protobuf:"bytes,1,rep,name=constraints,proto3" json:"constraints,omitempty"`
+	Preferences []*PlacementPreference `protobuf:"bytes,2,rep,name=preferences,proto3" json:"preferences,omitempty"`
+	// Any of them will do; none is all. Set by the client from the image.
+	Platforms []*Platform `protobuf:"bytes,3,rep,name=platforms,proto3" json:"platforms,omitempty"`
+	// Most tasks of the service on one node; 0 is no limit.
+	MaxReplicas   uint64 `protobuf:"varint,4,opt,name=max_replicas,json=maxReplicas,proto3" json:"max_replicas,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3977,6 +4168,7 @@ func (x *Placement) GetMaxReplicas() uint64 {
 	return 0
 }
 
+// JoinTokens are what a new node shows to join in a role: "SWMTKN-1-DIGEST-SECRET".
 type JoinTokens struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Worker        string                 `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
@@ -4029,14 +4221,20 @@ func (x *JoinTokens) GetManager() string {
 	return ""
 }
 
+// RootCA is the cluster's root certificate and what belongs to it.
 type RootCA struct {
-	state              protoimpl.MessageState `protogen:"open.v1"`
-	CaKey              []byte                 `protobuf:"bytes,1,opt,name=ca_key,json=caKey,proto3" json:"ca_key,omitempty"`
-	CaCert             []byte                 `protobuf:"bytes,2,opt,name=ca_cert,json=caCert,proto3" json:"ca_cert,omitempty"`
-	CaCertHash         string                 `protobuf:"bytes,3,opt,name=ca_cert_hash,json=caCertHash,proto3" json:"ca_cert_hash,omitempty"`
-	JoinTokens         *JoinTokens            `protobuf:"bytes,4,opt,name=join_tokens,json=joinTokens,proto3" json:"join_tokens,omitempty"`
-	RootRotation       *RootRotation          `protobuf:"bytes,5,opt,name=root_rotation,json=rootRotation,proto3" json:"root_rotation,omitempty"`
-	LastForcedRotation uint64                 `protobuf:"varint,6,opt,name=last_forced_rotation,json=lastForcedRotation,proto3" json:"last_forced_rotation,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// PEM; empty with an external CA. Never returned.
+	CaKey []byte `protobuf:"bytes,1,opt,name=ca_key,json=caKey,proto3" json:"ca_key,omitempty"`
+	// PEM.
+	CaCert []byte `protobuf:"bytes,2,opt,name=ca_cert,json=caCert,proto3" json:"ca_cert,omitempty"`
+	// SHA-256 of ca_cert, as "sha256:HEX"; a joining node checks it.
+	CaCertHash string      `protobuf:"bytes,3,opt,name=ca_cert_hash,json=caCertHash,proto3" json:"ca_cert_hash,omitempty"`
+	JoinTokens *JoinTokens `protobuf:"bytes,4,opt,name=join_tokens,json=joinTokens,proto3" json:"join_tokens,omitempty"`
+	// Set while the root is being replaced.
+	RootRotation *RootRotation `protobuf:"bytes,5,opt,name=root_rotation,json=rootRotation,proto3" json:"root_rotation,omitempty"`
+	// The force_rotate that was last acted on.
+	LastForcedRotation uint64 `protobuf:"varint,6,opt,name=last_forced_rotation,json=lastForcedRotation,proto3" json:"last_forced_rotation,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -4113,13 +4311,19 @@ func (x *RootCA) GetLastForcedRotation() uint64 {
 	return 0
 }
 
+// Certificate is a node's certificate and its way there. The node writes the request, the CA
+// the rest.
 type Certificate struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Role          NodeRole               `protobuf:"varint,1,opt,name=role,proto3,enum=docker.swarmkit.v1.NodeRole" json:"role,omitempty"`
-	Csr           []byte                 `protobuf:"bytes,2,opt,name=csr,proto3" json:"csr,omitempty"`
-	Status        *IssuanceStatus        `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
-	Certificate   []byte                 `protobuf:"bytes,4,opt,name=certificate,proto3" json:"certificate,omitempty"`
-	Cn            string                 `protobuf:"bytes,5,opt,name=cn,proto3" json:"cn,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The role that it is for; becomes its organizational unit.
+	Role NodeRole `protobuf:"varint,1,opt,name=role,proto3,enum=docker.swarmkit.v1.NodeRole" json:"role,omitempty"`
+	// The request, PEM. Only its key counts: names come from the cluster.
+	Csr    []byte          `protobuf:"bytes,2,opt,name=csr,proto3" json:"csr,omitempty"`
+	Status *IssuanceStatus `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
+	// PEM, with intermediates.
+	Certificate []byte `protobuf:"bytes,4,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	// Common name: the node's ID.
+	Cn            string `protobuf:"bytes,5,opt,name=cn,proto3" json:"cn,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4189,12 +4393,15 @@ func (x *Certificate) GetCn() string {
 	return ""
 }
 
+// EncryptionKey is a key that the cluster hands to a subsystem.
 type EncryptionKey struct {
-	state         protoimpl.MessageState  `protogen:"open.v1"`
-	Subsystem     string                  `protobuf:"bytes,1,opt,name=subsystem,proto3" json:"subsystem,omitempty"`
-	Algorithm     EncryptionKey_Algorithm `protobuf:"varint,2,opt,name=algorithm,proto3,enum=docker.swarmkit.v1.EncryptionKey_Algorithm" json:"algorithm,omitempty"`
-	Key           []byte                  `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
-	LamportTime   uint64                  `protobuf:"varint,4,opt,name=lamport_time,json=lamportTime,proto3" json:"lamport_time,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "networking:gossip", "networking:ipsec", "swarm-manager".
+	Subsystem string                  `protobuf:"bytes,1,opt,name=subsystem,proto3" json:"subsystem,omitempty"`
+	Algorithm EncryptionKey_Algorithm `protobuf:"varint,2,opt,name=algorithm,proto3,enum=docker.swarmkit.v1.EncryptionKey_Algorithm" json:"algorithm,omitempty"`
+	Key       []byte                  `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	// Orders keys of a subsystem; the highest is the newest.
+	LamportTime   uint64 `protobuf:"varint,4,opt,name=lamport_time,json=lamportTime,proto3" json:"lamport_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4257,9 +4464,13 @@ func (x *EncryptionKey) GetLamportTime() uint64 {
 	return 0
 }
 
+// ManagerStatus is a node's part as a manager. Filled in when it is asked for, from the raft
+// members; never stored.
 type ManagerStatus struct {
-	state         protoimpl.MessageState        `protogen:"open.v1"`
-	RaftId        uint64                        `protobuf:"varint,1,opt,name=raft_id,json=raftId,proto3" json:"raft_id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Not the node's ID: a member that leaves and joins again has another.
+	RaftId uint64 `protobuf:"varint,1,opt,name=raft_id,json=raftId,proto3" json:"raft_id,omitempty"`
+	// Where other managers reach it.
 	Addr          string                        `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`
 	Leader        bool                          `protobuf:"varint,3,opt,name=leader,proto3" json:"leader,omitempty"`
 	Reachability  RaftMemberStatus_Reachability `protobuf:"varint,4,opt,name=reachability,proto3,enum=docker.swarmkit.v1.RaftMemberStatus_Reachability" json:"reachability,omitempty"`
@@ -4325,12 +4536,16 @@ func (x *ManagerStatus) GetReachability() RaftMemberStatus_Reachability {
 	return RaftMemberStatus_UNKNOWN
 }
 
+// FileTarget is a file in the task.
 type FileTarget struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Uid           string                 `protobuf:"bytes,2,opt,name=uid,proto3" json:"uid,omitempty"`
-	Gid           string                 `protobuf:"bytes,3,opt,name=gid,proto3" json:"gid,omitempty"`
-	Mode          uint32                 `protobuf:"varint,4,opt,name=mode,proto3" json:"mode,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Below /run/secrets for a secret; a path is taken from there, or as it is when absolute.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Owner, as a number in text; empty is the engine's default.
+	Uid string `protobuf:"bytes,2,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid string `protobuf:"bytes,3,opt,name=gid,proto3" json:"gid,omitempty"`
+	// Permission bits.
+	Mode          uint32 `protobuf:"varint,4,opt,name=mode,proto3" json:"mode,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4393,6 +4608,7 @@ func (x *FileTarget) GetMode() uint32 {
 	return 0
 }
 
+// RuntimeTarget makes no file: the engine itself uses the config, as a credential spec.
 type RuntimeTarget struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -4429,10 +4645,12 @@ func (*RuntimeTarget) Descriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{49}
 }
 
+// SecretReference hands a secret to a task.
 type SecretReference struct {
-	state      protoimpl.MessageState `protogen:"open.v1"`
-	SecretId   string                 `protobuf:"bytes,1,opt,name=secret_id,json=secretId,proto3" json:"secret_id,omitempty"`
-	SecretName string                 `protobuf:"bytes,2,opt,name=secret_name,json=secretName,proto3" json:"secret_name,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	SecretId string                 `protobuf:"bytes,1,opt,name=secret_id,json=secretId,proto3" json:"secret_id,omitempty"`
+	// Must be the name of secret_id; shown where the ID is not.
+	SecretName string `protobuf:"bytes,2,opt,name=secret_name,json=secretName,proto3" json:"secret_name,omitempty"`
 	// Types that are valid to be assigned to Target:
 	//
 	//	*SecretReference_File
@@ -4511,10 +4729,12 @@ type SecretReference_File struct {
 
 func (*SecretReference_File) isSecretReference_Target() {}
 
+// ConfigReference hands a config to a task.
 type ConfigReference struct {
-	state      protoimpl.MessageState `protogen:"open.v1"`
-	ConfigId   string                 `protobuf:"bytes,1,opt,name=config_id,json=configId,proto3" json:"config_id,omitempty"`
-	ConfigName string                 `protobuf:"bytes,2,opt,name=config_name,json=configName,proto3" json:"config_name,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	ConfigId string                 `protobuf:"bytes,1,opt,name=config_id,json=configId,proto3" json:"config_id,omitempty"`
+	// Must be the name of config_id; shown where the ID is not.
+	ConfigName string `protobuf:"bytes,2,opt,name=config_name,json=configName,proto3" json:"config_name,omitempty"`
 	// Types that are valid to be assigned to Target:
 	//
 	//	*ConfigReference_File
@@ -4609,8 +4829,10 @@ func (*ConfigReference_File) isConfigReference_Target() {}
 
 func (*ConfigReference_Runtime) isConfigReference_Target() {}
 
+// BlacklistedCertificate belongs to a node that was removed: calls with it are refused.
 type BlacklistedCertificate struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When the certificate ends, after which the entry may go.
 	Expiry        *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=expiry,proto3" json:"expiry,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4653,14 +4875,22 @@ func (x *BlacklistedCertificate) GetExpiry() *timestamppb.Timestamp {
 	return nil
 }
 
+// HealthConfig says how to tell that a container serves.
 type HealthConfig struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Test          []string               `protobuf:"bytes,1,rep,name=test,proto3" json:"test,omitempty"`
-	Interval      *durationpb.Duration   `protobuf:"bytes,2,opt,name=interval,proto3" json:"interval,omitempty"`
-	Timeout       *durationpb.Duration   `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	Retries       int32                  `protobuf:"varint,4,opt,name=retries,proto3" json:"retries,omitempty"`
-	StartPeriod   *durationpb.Duration   `protobuf:"bytes,5,opt,name=start_period,json=startPeriod,proto3" json:"start_period,omitempty"`
-	StartInterval *durationpb.Duration   `protobuf:"bytes,6,opt,name=start_interval,json=startInterval,proto3" json:"start_interval,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty: as the image says. Otherwise its first word is "NONE", "CMD" (program and arguments
+	// follow) or "CMD-SHELL" (a command line follows).
+	Test []string `protobuf:"bytes,1,rep,name=test,proto3" json:"test,omitempty"`
+	// Between two probes; unset is the image's. This and the other times are 0 or at least 1 ms.
+	Interval *durationpb.Duration `protobuf:"bytes,2,opt,name=interval,proto3" json:"interval,omitempty"`
+	// Longest time for one probe.
+	Timeout *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Failures in a row that make it unhealthy.
+	Retries int32 `protobuf:"varint,4,opt,name=retries,proto3" json:"retries,omitempty"`
+	// Time after the start in which failures do not count.
+	StartPeriod *durationpb.Duration `protobuf:"bytes,5,opt,name=start_period,json=startPeriod,proto3" json:"start_period,omitempty"`
+	// Between two probes in that time.
+	StartInterval *durationpb.Duration `protobuf:"bytes,6,opt,name=start_interval,json=startInterval,proto3" json:"start_interval,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4737,6 +4967,8 @@ func (x *HealthConfig) GetStartInterval() *durationpb.Duration {
 	return nil
 }
 
+// MaybeEncryptedRecord is a record of raft's files as stock managers write them. Skep's own
+// files are another format.
 type MaybeEncryptedRecord struct {
 	state         protoimpl.MessageState         `protogen:"open.v1"`
 	Algorithm     MaybeEncryptedRecord_Algorithm `protobuf:"varint,1,opt,name=algorithm,proto3,enum=docker.swarmkit.v1.MaybeEncryptedRecord_Algorithm" json:"algorithm,omitempty"`
@@ -4797,11 +5029,15 @@ func (x *MaybeEncryptedRecord) GetNonce() []byte {
 	return nil
 }
 
+// RootRotation is the root that the cluster is moving to.
 type RootRotation struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	CaCert            []byte                 `protobuf:"bytes,1,opt,name=ca_cert,json=caCert,proto3" json:"ca_cert,omitempty"`
-	CaKey             []byte                 `protobuf:"bytes,2,opt,name=ca_key,json=caKey,proto3" json:"ca_key,omitempty"`
-	CrossSignedCaCert []byte                 `protobuf:"bytes,3,opt,name=cross_signed_ca_cert,json=crossSignedCaCert,proto3" json:"cross_signed_ca_cert,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	CaCert []byte                 `protobuf:"bytes,1,opt,name=ca_cert,json=caCert,proto3" json:"ca_cert,omitempty"`
+	// PEM; empty with an external CA.
+	CaKey []byte `protobuf:"bytes,2,opt,name=ca_key,json=caKey,proto3" json:"ca_key,omitempty"`
+	// The new root signed by the old one, so that nodes that trust only that accept new
+	// certificates.
+	CrossSignedCaCert []byte `protobuf:"bytes,3,opt,name=cross_signed_ca_cert,json=crossSignedCaCert,proto3" json:"cross_signed_ca_cert,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -4857,13 +5093,15 @@ func (x *RootRotation) GetCrossSignedCaCert() []byte {
 	return nil
 }
 
+// Privileges are what a container may do beyond, or short of, the usual.
 type Privileges struct {
-	state           protoimpl.MessageState     `protogen:"open.v1"`
-	CredentialSpec  *Privileges_CredentialSpec `protobuf:"bytes,1,opt,name=credential_spec,json=credentialSpec,proto3" json:"credential_spec,omitempty"`
-	SelinuxContext  *Privileges_SELinuxContext `protobuf:"bytes,2,opt,name=selinux_context,json=selinuxContext,proto3" json:"selinux_context,omitempty"`
-	Seccomp         *Privileges_SeccompOpts    `protobuf:"bytes,3,opt,name=seccomp,proto3" json:"seccomp,omitempty"`
-	Apparmor        *Privileges_AppArmorOpts   `protobuf:"bytes,4,opt,name=apparmor,proto3" json:"apparmor,omitempty"`
-	NoNewPrivileges bool                       `protobuf:"varint,5,opt,name=no_new_privileges,json=noNewPrivileges,proto3" json:"no_new_privileges,omitempty"`
+	state          protoimpl.MessageState     `protogen:"open.v1"`
+	CredentialSpec *Privileges_CredentialSpec `protobuf:"bytes,1,opt,name=credential_spec,json=credentialSpec,proto3" json:"credential_spec,omitempty"`
+	SelinuxContext *Privileges_SELinuxContext `protobuf:"bytes,2,opt,name=selinux_context,json=selinuxContext,proto3" json:"selinux_context,omitempty"`
+	Seccomp        *Privileges_SeccompOpts    `protobuf:"bytes,3,opt,name=seccomp,proto3" json:"seccomp,omitempty"`
+	Apparmor       *Privileges_AppArmorOpts   `protobuf:"bytes,4,opt,name=apparmor,proto3" json:"apparmor,omitempty"`
+	// Nothing it runs gains privileges, as with setuid.
+	NoNewPrivileges bool `protobuf:"varint,5,opt,name=no_new_privileges,json=noNewPrivileges,proto3" json:"no_new_privileges,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -4933,9 +5171,12 @@ func (x *Privileges) GetNoNewPrivileges() bool {
 	return false
 }
 
+// JobStatus says which run of a job counts.
 type JobStatus struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	JobIteration  *Version               `protobuf:"bytes,1,opt,name=job_iteration,json=jobIteration,proto3" json:"job_iteration,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Tasks of other iterations are of earlier runs.
+	JobIteration *Version `protobuf:"bytes,1,opt,name=job_iteration,json=jobIteration,proto3" json:"job_iteration,omitempty"`
+	// When this run was asked for.
 	LastExecution *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=last_execution,json=lastExecution,proto3" json:"last_execution,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4985,6 +5226,7 @@ func (x *JobStatus) GetLastExecution() *timestamppb.Timestamp {
 	return nil
 }
 
+// VolumeAccessMode says who may use a volume at once, and how they see it.
 type VolumeAccessMode struct {
 	state   protoimpl.MessageState   `protogen:"open.v1"`
 	Scope   VolumeAccessMode_Scope   `protobuf:"varint,1,opt,name=scope,proto3,enum=docker.swarmkit.v1.VolumeAccessMode_Scope" json:"scope,omitempty"`
@@ -5083,10 +5325,13 @@ func (*VolumeAccessMode_Block) isVolumeAccessMode_AccessType() {}
 
 func (*VolumeAccessMode_Mount) isVolumeAccessMode_AccessType() {}
 
+// VolumeSecret is a secret that the CSI plugin is given.
 type VolumeSecret struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	Secret        string                 `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The plugin's name for it.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// ID of the secret.
+	Secret        string `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5135,14 +5380,17 @@ func (x *VolumeSecret) GetSecret() string {
 	return ""
 }
 
+// VolumePublishStatus says how far a volume is published to one node.
 type VolumePublishStatus struct {
-	state          protoimpl.MessageState    `protogen:"open.v1"`
-	NodeId         string                    `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
-	State          VolumePublishStatus_State `protobuf:"varint,2,opt,name=state,proto3,enum=docker.swarmkit.v1.VolumePublishStatus_State" json:"state,omitempty"`
-	PublishContext map[string]string         `protobuf:"bytes,3,rep,name=publish_context,json=publishContext,proto3" json:"publish_context,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Message        string                    `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state  protoimpl.MessageState    `protogen:"open.v1"`
+	NodeId string                    `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	State  VolumePublishStatus_State `protobuf:"varint,2,opt,name=state,proto3,enum=docker.swarmkit.v1.VolumePublishStatus_State" json:"state,omitempty"`
+	// From the controller, for the plugin on the node.
+	PublishContext map[string]string `protobuf:"bytes,3,rep,name=publish_context,json=publishContext,proto3" json:"publish_context,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Why it does not get further.
+	Message       string `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VolumePublishStatus) Reset() {
@@ -5203,12 +5451,16 @@ func (x *VolumePublishStatus) GetMessage() string {
 	return ""
 }
 
+// VolumeInfo is what the CSI plugin says of a volume that it made.
 type VolumeInfo struct {
-	state              protoimpl.MessageState `protogen:"open.v1"`
-	CapacityBytes      int64                  `protobuf:"varint,1,opt,name=capacity_bytes,json=capacityBytes,proto3" json:"capacity_bytes,omitempty"`
-	VolumeContext      map[string]string      `protobuf:"bytes,2,rep,name=volume_context,json=volumeContext,proto3" json:"volume_context,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	VolumeId           string                 `protobuf:"bytes,3,opt,name=volume_id,json=volumeId,proto3" json:"volume_id,omitempty"`
-	AccessibleTopology []*Topology            `protobuf:"bytes,4,rep,name=accessible_topology,json=accessibleTopology,proto3" json:"accessible_topology,omitempty"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	CapacityBytes int64                  `protobuf:"varint,1,opt,name=capacity_bytes,json=capacityBytes,proto3" json:"capacity_bytes,omitempty"`
+	// From the controller, for the plugin on the node.
+	VolumeContext map[string]string `protobuf:"bytes,2,rep,name=volume_context,json=volumeContext,proto3" json:"volume_context,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The plugin's name for it.
+	VolumeId string `protobuf:"bytes,3,opt,name=volume_id,json=volumeId,proto3" json:"volume_id,omitempty"`
+	// Where it can be used: on a node with any of them.
+	AccessibleTopology []*Topology `protobuf:"bytes,4,rep,name=accessible_topology,json=accessibleTopology,proto3" json:"accessible_topology,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -5271,6 +5523,7 @@ func (x *VolumeInfo) GetAccessibleTopology() []*Topology {
 	return nil
 }
 
+// CapacityRange says how large a volume must and may be; 0 is no bound.
 type CapacityRange struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	RequiredBytes int64                  `protobuf:"varint,1,opt,name=required_bytes,json=requiredBytes,proto3" json:"required_bytes,omitempty"`
@@ -5323,15 +5576,18 @@ func (x *CapacityRange) GetLimitBytes() int64 {
 	return 0
 }
 
+// VolumeAssignment is a volume as an agent needs it.
 type VolumeAssignment struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	Id             string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	VolumeId       string                 `protobuf:"bytes,2,opt,name=volume_id,json=volumeId,proto3" json:"volume_id,omitempty"`
-	Driver         *Driver                `protobuf:"bytes,3,opt,name=driver,proto3" json:"driver,omitempty"`
-	VolumeContext  map[string]string      `protobuf:"bytes,4,rep,name=volume_context,json=volumeContext,proto3" json:"volume_context,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	PublishContext map[string]string      `protobuf:"bytes,5,rep,name=publish_context,json=publishContext,proto3" json:"publish_context,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	AccessMode     *VolumeAccessMode      `protobuf:"bytes,6,opt,name=access_mode,json=accessMode,proto3" json:"access_mode,omitempty"`
-	Secrets        []*VolumeSecret        `protobuf:"bytes,7,rep,name=secrets,proto3" json:"secrets,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The cluster's name for the volume.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The plugin's name for the volume.
+	VolumeId       string            `protobuf:"bytes,2,opt,name=volume_id,json=volumeId,proto3" json:"volume_id,omitempty"`
+	Driver         *Driver           `protobuf:"bytes,3,opt,name=driver,proto3" json:"driver,omitempty"`
+	VolumeContext  map[string]string `protobuf:"bytes,4,rep,name=volume_context,json=volumeContext,proto3" json:"volume_context,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	PublishContext map[string]string `protobuf:"bytes,5,rep,name=publish_context,json=publishContext,proto3" json:"publish_context,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	AccessMode     *VolumeAccessMode `protobuf:"bytes,6,opt,name=access_mode,json=accessMode,proto3" json:"access_mode,omitempty"`
+	Secrets        []*VolumeSecret   `protobuf:"bytes,7,rep,name=secrets,proto3" json:"secrets,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -5415,11 +5671,16 @@ func (x *VolumeAssignment) GetSecrets() []*VolumeSecret {
 	return nil
 }
 
+// VolumeAttachment is the volume that was chosen for one mount of a task. Written by the
+// scheduler.
 type VolumeAttachment struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Source        string                 `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
-	Target        string                 `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// ID of the volume.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The mount's source as in the spec: a name or a group.
+	Source string `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
+	// The mount's target, which tells mounts apart.
+	Target        string `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5475,10 +5736,13 @@ func (x *VolumeAttachment) GetTarget() string {
 	return ""
 }
 
+// TopologyRequirement says where a volume must be usable.
 type TopologyRequirement struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Requisite     []*Topology            `protobuf:"bytes,1,rep,name=requisite,proto3" json:"requisite,omitempty"`
-	Preferred     []*Topology            `protobuf:"bytes,2,rep,name=preferred,proto3" json:"preferred,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In at least one of them.
+	Requisite []*Topology `protobuf:"bytes,1,rep,name=requisite,proto3" json:"requisite,omitempty"`
+	// Those to try first, in order.
+	Preferred     []*Topology `protobuf:"bytes,2,rep,name=preferred,proto3" json:"preferred,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5527,6 +5791,7 @@ func (x *TopologyRequirement) GetPreferred() []*Topology {
 	return nil
 }
 
+// Topology is a place, as the plugin names it: "zone" "a", "rack" "7".
 type Topology struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Segments      map[string]string      `protobuf:"bytes,1,rep,name=segments,proto3" json:"segments,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -5571,6 +5836,7 @@ func (x *Topology) GetSegments() map[string]string {
 	return nil
 }
 
+// VolumeCapability is an access mode in the words of the CSI specification.
 type VolumeCapability struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to AccessType:
@@ -5661,13 +5927,18 @@ func (*VolumeCapability_Block) isVolumeCapability_AccessType() {}
 
 func (*VolumeCapability_Mount) isVolumeCapability_AccessType() {}
 
+// BindOptions is for BIND.
 type Mount_BindOptions struct {
-	state                  protoimpl.MessageState        `protogen:"open.v1"`
-	Propagation            Mount_BindOptions_Propagation `protobuf:"varint,1,opt,name=propagation,proto3,enum=docker.swarmkit.v1.Mount_BindOptions_Propagation" json:"propagation,omitempty"`
-	Nonrecursive           bool                          `protobuf:"varint,2,opt,name=nonrecursive,proto3" json:"nonrecursive,omitempty"`
-	Createmountpoint       bool                          `protobuf:"varint,3,opt,name=createmountpoint,proto3" json:"createmountpoint,omitempty"`
-	Readonlynonrecursive   bool                          `protobuf:"varint,4,opt,name=readonlynonrecursive,proto3" json:"readonlynonrecursive,omitempty"`
-	Readonlyforcerecursive bool                          `protobuf:"varint,5,opt,name=readonlyforcerecursive,proto3" json:"readonlyforcerecursive,omitempty"`
+	state       protoimpl.MessageState        `protogen:"open.v1"`
+	Propagation Mount_BindOptions_Propagation `protobuf:"varint,1,opt,name=propagation,proto3,enum=docker.swarmkit.v1.Mount_BindOptions_Propagation" json:"propagation,omitempty"`
+	// Leaves out what is mounted below the path.
+	Nonrecursive bool `protobuf:"varint,2,opt,name=nonrecursive,proto3" json:"nonrecursive,omitempty"`
+	// Makes the path on the host when it is missing.
+	Createmountpoint bool `protobuf:"varint,3,opt,name=createmountpoint,proto3" json:"createmountpoint,omitempty"`
+	// Read-only at the top, as it was below.
+	Readonlynonrecursive bool `protobuf:"varint,4,opt,name=readonlynonrecursive,proto3" json:"readonlynonrecursive,omitempty"`
+	// Read-only all the way down, or an error.
+	Readonlyforcerecursive bool `protobuf:"varint,5,opt,name=readonlyforcerecursive,proto3" json:"readonlyforcerecursive,omitempty"`
 	unknownFields          protoimpl.UnknownFields
 	sizeCache              protoimpl.SizeCache
 }
@@ -5737,12 +6008,17 @@ func (x *Mount_BindOptions) GetReadonlyforcerecursive() bool {
 	return false
 }
 
+// VolumeOptions is for VOLUME.
 type Mount_VolumeOptions struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Nocopy        bool                   `protobuf:"varint,1,opt,name=nocopy,proto3" json:"nocopy,omitempty"`
-	Labels        map[string]string      `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	DriverConfig  *Driver                `protobuf:"bytes,3,opt,name=driver_config,json=driverConfig,proto3" json:"driver_config,omitempty"`
-	Subpath       string                 `protobuf:"bytes,4,opt,name=subpath,proto3" json:"subpath,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Does not fill a new volume with what the image has at the target.
+	Nocopy bool `protobuf:"varint,1,opt,name=nocopy,proto3" json:"nocopy,omitempty"`
+	// For a volume that is made.
+	Labels map[string]string `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// For a volume that is made.
+	DriverConfig *Driver `protobuf:"bytes,3,opt,name=driver_config,json=driverConfig,proto3" json:"driver_config,omitempty"`
+	// Path inside the volume that is mounted instead of its root.
+	Subpath       string `protobuf:"bytes,4,opt,name=subpath,proto3" json:"subpath,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5805,11 +6081,15 @@ func (x *Mount_VolumeOptions) GetSubpath() string {
 	return ""
 }
 
+// TmpfsOptions is for TMPFS.
 type Mount_TmpfsOptions struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	SizeBytes     int64                  `protobuf:"varint,1,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
-	Mode          uint32                 `protobuf:"varint,2,opt,name=mode,proto3" json:"mode,omitempty"`
-	Options       string                 `protobuf:"bytes,3,opt,name=options,proto3" json:"options,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 0 is no limit.
+	SizeBytes int64 `protobuf:"varint,1,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	// Permission bits; 0 is 1777 octal.
+	Mode uint32 `protobuf:"varint,2,opt,name=mode,proto3" json:"mode,omitempty"`
+	// Further flags as in mount(8), separated by commas.
+	Options       string `protobuf:"bytes,3,opt,name=options,proto3" json:"options,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5865,6 +6145,7 @@ func (x *Mount_TmpfsOptions) GetOptions() string {
 	return ""
 }
 
+// RoleAdmissionPolicy is the rule for one role.
 type AcceptancePolicy_RoleAdmissionPolicy struct {
 	state         protoimpl.MessageState                       `protogen:"open.v1"`
 	Role          NodeRole                                     `protobuf:"varint,1,opt,name=role,proto3,enum=docker.swarmkit.v1.NodeRole" json:"role,omitempty"`
@@ -5925,10 +6206,12 @@ func (x *AcceptancePolicy_RoleAdmissionPolicy) GetSecret() *AcceptancePolicy_Rol
 	return nil
 }
 
+// Secret is a secret that a joining node must know.
 type AcceptancePolicy_RoleAdmissionPolicy_Secret struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
-	Alg           string                 `protobuf:"bytes,2,opt,name=alg,proto3" json:"alg,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Data  []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// "bcrypt", the only one that is taken.
+	Alg           string `protobuf:"bytes,2,opt,name=alg,proto3" json:"alg,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5977,6 +6260,7 @@ func (x *AcceptancePolicy_RoleAdmissionPolicy_Secret) GetAlg() string {
 	return ""
 }
 
+// CredentialSpec is a Windows credential spec, from one of three places.
 type Privileges_CredentialSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Source:
@@ -6058,14 +6342,17 @@ type isPrivileges_CredentialSpec_Source interface {
 }
 
 type Privileges_CredentialSpec_File struct {
+	// A file in the engine's credential spec directory.
 	File string `protobuf:"bytes,1,opt,name=file,proto3,oneof"`
 }
 
 type Privileges_CredentialSpec_Registry struct {
+	// A value in the node's registry.
 	Registry string `protobuf:"bytes,2,opt,name=registry,proto3,oneof"`
 }
 
 type Privileges_CredentialSpec_Config struct {
+	// ID of a config that is referenced with a RuntimeTarget.
 	Config string `protobuf:"bytes,3,opt,name=config,proto3,oneof"`
 }
 
@@ -6075,6 +6362,7 @@ func (*Privileges_CredentialSpec_Registry) isPrivileges_CredentialSpec_Source() 
 
 func (*Privileges_CredentialSpec_Config) isPrivileges_CredentialSpec_Source() {}
 
+// SELinuxContext is the SELinux label of the container's processes.
 type Privileges_SELinuxContext struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Disable       bool                   `protobuf:"varint,1,opt,name=disable,proto3" json:"disable,omitempty"`
@@ -6151,10 +6439,12 @@ func (x *Privileges_SELinuxContext) GetLevel() string {
 	return ""
 }
 
+// SeccompOpts says which system calls are allowed.
 type Privileges_SeccompOpts struct {
-	state         protoimpl.MessageState             `protogen:"open.v1"`
-	Mode          Privileges_SeccompOpts_SeccompMode `protobuf:"varint,1,opt,name=mode,proto3,enum=docker.swarmkit.v1.Privileges_SeccompOpts_SeccompMode" json:"mode,omitempty"`
-	Profile       []byte                             `protobuf:"bytes,2,opt,name=profile,proto3" json:"profile,omitempty"`
+	state protoimpl.MessageState             `protogen:"open.v1"`
+	Mode  Privileges_SeccompOpts_SeccompMode `protobuf:"varint,1,opt,name=mode,proto3,enum=docker.swarmkit.v1.Privileges_SeccompOpts_SeccompMode" json:"mode,omitempty"`
+	// For CUSTOM, JSON.
+	Profile       []byte `protobuf:"bytes,2,opt,name=profile,proto3" json:"profile,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6203,6 +6493,7 @@ func (x *Privileges_SeccompOpts) GetProfile() []byte {
 	return nil
 }
 
+// AppArmorOpts says whether the engine's AppArmor profile applies.
 type Privileges_AppArmorOpts struct {
 	state         protoimpl.MessageState               `protogen:"open.v1"`
 	Mode          Privileges_AppArmorOpts_AppArmorMode `protobuf:"varint,1,opt,name=mode,proto3,enum=docker.swarmkit.v1.Privileges_AppArmorOpts_AppArmorMode" json:"mode,omitempty"`
@@ -6247,6 +6538,7 @@ func (x *Privileges_AppArmorOpts) GetMode() Privileges_AppArmorOpts_AppArmorMode
 	return Privileges_AppArmorOpts_DEFAULT
 }
 
+// BlockVolume is seen as a device.
 type VolumeAccessMode_BlockVolume struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -6283,10 +6575,12 @@ func (*VolumeAccessMode_BlockVolume) Descriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{58, 0}
 }
 
+// MountVolume is seen as a file system.
 type VolumeAccessMode_MountVolume struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	FsType        string                 `protobuf:"bytes,1,opt,name=fs_type,json=fsType,proto3" json:"fs_type,omitempty"`
-	MountFlags    []string               `protobuf:"bytes,2,rep,name=mount_flags,json=mountFlags,proto3" json:"mount_flags,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "ext4", …; empty is the plugin's choice.
+	FsType        string   `protobuf:"bytes,1,opt,name=fs_type,json=fsType,proto3" json:"fs_type,omitempty"`
+	MountFlags    []string `protobuf:"bytes,2,rep,name=mount_flags,json=mountFlags,proto3" json:"mount_flags,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6335,6 +6629,7 @@ func (x *VolumeAccessMode_MountVolume) GetMountFlags() []string {
 	return nil
 }
 
+// BlockVolume is seen as a device.
 type VolumeCapability_BlockVolume struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -6371,6 +6666,7 @@ func (*VolumeCapability_BlockVolume) Descriptor() ([]byte, []int) {
 	return file_api_types_proto_rawDescGZIP(), []int{67, 0}
 }
 
+// MountVolume is seen as a file system.
 type VolumeCapability_MountVolume struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	FsType        string                 `protobuf:"bytes,1,opt,name=fs_type,json=fsType,proto3" json:"fs_type,omitempty"`
@@ -6423,6 +6719,7 @@ func (x *VolumeCapability_MountVolume) GetMountFlags() []string {
 	return nil
 }
 
+// AccessMode says who may use it at once.
 type VolumeCapability_AccessMode struct {
 	state         protoimpl.MessageState           `protogen:"open.v1"`
 	Mode          VolumeCapability_AccessMode_Mode `protobuf:"varint,1,opt,name=mode,proto3,enum=docker.swarmkit.v1.VolumeCapability_AccessMode_Mode" json:"mode,omitempty"`

@@ -21,6 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// WatchActionKind says what happened to an object. The numbers may be added up.
 type WatchActionKind int32
 
 const (
@@ -73,6 +74,7 @@ func (WatchActionKind) EnumDescriptor() ([]byte, []int) {
 	return file_api_watch_proto_rawDescGZIP(), []int{0}
 }
 
+// Object is any object of the store.
 type Object struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Object:
@@ -283,6 +285,7 @@ func (*Object_Config) isObject_Object() {}
 
 func (*Object_Volume) isObject_Object() {}
 
+// SelectBySlot finds the tasks of one slot of a service.
 type SelectBySlot struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ServiceId     string                 `protobuf:"bytes,1,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
@@ -335,11 +338,14 @@ func (x *SelectBySlot) GetSlot() uint64 {
 	return 0
 }
 
+// SelectByCustom finds objects in a custom index.
 type SelectByCustom struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	Index         string                 `protobuf:"bytes,2,opt,name=index,proto3" json:"index,omitempty"`
-	Value         string                 `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of a resource; empty for other objects.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Key of an IndexEntry.
+	Index         string `protobuf:"bytes,2,opt,name=index,proto3" json:"index,omitempty"`
+	Value         string `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -395,6 +401,7 @@ func (x *SelectByCustom) GetValue() string {
 	return ""
 }
 
+// SelectBy is one condition on an object.
 type SelectBy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to By:
@@ -610,6 +617,7 @@ type SelectBy_Id struct {
 }
 
 type SelectBy_IdPrefix struct {
+	// The ID begins with it.
 	IdPrefix string `protobuf:"bytes,2,opt,name=id_prefix,json=idPrefix,proto3,oneof"`
 }
 
@@ -618,14 +626,17 @@ type SelectBy_Name struct {
 }
 
 type SelectBy_NamePrefix struct {
+	// The name begins with it.
 	NamePrefix string `protobuf:"bytes,4,opt,name=name_prefix,json=namePrefix,proto3,oneof"`
 }
 
 type SelectBy_Custom struct {
+	// The index has that value.
 	Custom *SelectByCustom `protobuf:"bytes,5,opt,name=custom,proto3,oneof"`
 }
 
 type SelectBy_CustomPrefix struct {
+	// The index has a value that begins with it.
 	CustomPrefix *SelectByCustom `protobuf:"bytes,6,opt,name=custom_prefix,json=customPrefix,proto3,oneof"`
 }
 
@@ -666,6 +677,7 @@ type SelectBy_ReferencedConfigId struct {
 }
 
 type SelectBy_Kind struct {
+	// Of a resource.
 	Kind string `protobuf:"bytes,15,opt,name=kind,proto3,oneof"`
 }
 
@@ -701,11 +713,16 @@ func (*SelectBy_ReferencedConfigId) isSelectBy_By() {}
 
 func (*SelectBy_Kind) isSelectBy_By() {}
 
+// WatchRequest says what to follow, and from where on.
 type WatchRequest struct {
-	state            protoimpl.MessageState     `protogen:"open.v1"`
-	Entries          []*WatchRequest_WatchEntry `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
-	ResumeFrom       *Version                   `protobuf:"bytes,2,opt,name=resume_from,json=resumeFrom,proto3" json:"resume_from,omitempty"`
-	IncludeOldObject bool                       `protobuf:"varint,3,opt,name=include_old_object,json=includeOldObject,proto3" json:"include_old_object,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A change that any of them matches is sent.
+	Entries []*WatchRequest_WatchEntry `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	// The version of a message that was received: what came after it is sent first. An error when
+	// that is no longer known; list again then. Unset starts from now.
+	ResumeFrom *Version `protobuf:"bytes,2,opt,name=resume_from,json=resumeFrom,proto3" json:"resume_from,omitempty"`
+	// Sends what an object was before, too.
+	IncludeOldObject bool `protobuf:"varint,3,opt,name=include_old_object,json=includeOldObject,proto3" json:"include_old_object,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -761,10 +778,12 @@ func (x *WatchRequest) GetIncludeOldObject() bool {
 	return false
 }
 
+// WatchMessage holds the changes of one commit.
 type WatchMessage struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Events        []*WatchMessage_Event  `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
-	Version       *Version               `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Events []*WatchMessage_Event  `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	// To resume from.
+	Version       *Version `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -813,11 +832,15 @@ func (x *WatchMessage) GetVersion() *Version {
 	return nil
 }
 
+// WatchEntry asks for changes of one kind of object.
 type WatchRequest_WatchEntry struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	Action        WatchActionKind        `protobuf:"varint,2,opt,name=action,proto3,enum=docker.swarmkit.v1.WatchActionKind" json:"action,omitempty"`
-	Filters       []*SelectBy            `protobuf:"bytes,3,rep,name=filters,proto3" json:"filters,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "node", "service", …; another word is the kind of a resource.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Which changes: the sum of their numbers.
+	Action WatchActionKind `protobuf:"varint,2,opt,name=action,proto3,enum=docker.swarmkit.v1.WatchActionKind" json:"action,omitempty"`
+	// All must hold.
+	Filters       []*SelectBy `protobuf:"bytes,3,rep,name=filters,proto3" json:"filters,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -873,11 +896,14 @@ func (x *WatchRequest_WatchEntry) GetFilters() []*SelectBy {
 	return nil
 }
 
+// Event is one change.
 type WatchMessage_Event struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Action        WatchActionKind        `protobuf:"varint,1,opt,name=action,proto3,enum=docker.swarmkit.v1.WatchActionKind" json:"action,omitempty"`
-	Object        *Object                `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
-	OldObject     *Object                `protobuf:"bytes,3,opt,name=old_object,json=oldObject,proto3" json:"old_object,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Action WatchActionKind        `protobuf:"varint,1,opt,name=action,proto3,enum=docker.swarmkit.v1.WatchActionKind" json:"action,omitempty"`
+	// As it is after; of what was removed, as it was last.
+	Object *Object `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
+	// Only for updates, and only when asked for.
+	OldObject     *Object `protobuf:"bytes,3,opt,name=old_object,json=oldObject,proto3" json:"old_object,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -25,7 +25,11 @@ const (
 // WatchClient is the client API for Watch service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Watch is how a client follows the store.
 type WatchClient interface {
+	// Watch streams changes: first an empty message, which says that nothing is missed from now
+	// on, then one for each commit with something in it that was asked for.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchMessage], error)
 }
 
@@ -59,7 +63,11 @@ type Watch_WatchClient = grpc.ServerStreamingClient[WatchMessage]
 // WatchServer is the server API for Watch service.
 // All implementations must embed UnimplementedWatchServer
 // for forward compatibility.
+//
+// Watch is how a client follows the store.
 type WatchServer interface {
+	// Watch streams changes: first an empty message, which says that nothing is missed from now
+	// on, then one for each commit with something in it that was asked for.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchMessage]) error
 	mustEmbedUnimplementedWatchServer()
 }
