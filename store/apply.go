@@ -14,15 +14,22 @@ func (s *Store) Apply(index, term uint64, data []byte) error {
 	if s.applyOwn(index, data) {
 		return nil
 	}
-	changes, err := decodeEntry(data)
+	writes, err := decodeEntry(data)
 	if err != nil {
 		return fmt.Errorf("apply entry %d of term %d: %w", index, term, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := s.committed.Load().begin()
-	changes = next.carryOut(changes)
+	changes := make([]Change, 0, len(writes))
+	for _, w := range writes {
+		if w.New != nil {
+			next.share(next.table(w.Kind).get(w.ID()), w.New)
+		}
+		changes = next.carryOut(changes, w)
+	}
 	next.seal()
+	s.frozen.took(changes)
 	version := versionOf(changes)
 	if version == 0 {
 		version = index
@@ -52,7 +59,7 @@ func (s *Store) applyOwn(index uint64, data []byte) bool {
 	p := s.flight[i]
 	if i > 0 {
 		next := s.committed.Load().begin()
-		p.changes = next.carryOut(p.changes)
+		p.changes = next.carryOut(nil, p.changes...)
 		next.seal()
 		next.version = p.version
 		p.head = next
@@ -60,6 +67,7 @@ func (s *Store) applyOwn(index uint64, data []byte) bool {
 	s.flight = slices.Delete(s.flight, i, i+1)
 	s.handed--
 	s.land(p)
+	s.metrics.logged(p.taken)
 	s.commit(p.head, Commit{Version: p.version, Index: index, Changes: p.changes}, len(data))
 	if i > 0 {
 		s.rebase()
@@ -79,14 +87,15 @@ func sameEntry(a, b []byte) bool {
 func (s *Store) Applied(index uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.applied = max(s.applied, index)
+	s.reached(index)
 	s.feed.reached(index)
 }
 
 // commit makes next the committed head.
 func (s *Store) commit(next *Snapshot, c Commit, size int) {
-	s.applied = max(s.applied, c.Index)
 	s.committed.Store(next)
+	s.reached(c.Index)
+	s.metrics.committed(c.Changes)
 	s.feed.publish(c, size)
 }
 
@@ -137,7 +146,7 @@ func (s *Store) rebase() {
 	s.given = head.version
 	for _, p := range s.flight {
 		head = head.begin()
-		p.changes = head.carryOut(p.changes)
+		p.changes = head.carryOut(nil, p.changes...)
 		head.seal()
 		head.version = p.version
 		p.head = head
@@ -186,10 +195,9 @@ func (s *Store) drop() {
 	s.gate.open()
 }
 
-// carryOut does writes unconditionally, whatever is there, and returns the
+// carryOut does writes unconditionally, whatever is there, and appends the
 // changes that this made.
-func (s *Snapshot) carryOut(writes []Change) []Change {
-	changes := make([]Change, 0, len(writes))
+func (s *Snapshot) carryOut(changes []Change, writes ...Change) []Change {
 	for _, w := range writes {
 		old := s.table(w.Kind).get(w.ID())
 		if old == nil && w.New == nil {

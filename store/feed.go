@@ -11,6 +11,7 @@ import (
 type feed struct {
 	subscribers map[Key][]*Subscription
 	offered     uint64 // changes offered so far
+	resyncs     int    // subscriptions that overflowed so far
 
 	past       []past // the last commits, oldest first
 	pastBytes  int
@@ -69,7 +70,9 @@ func (f *feed) publish(c Commit, size int) {
 			for _, sub := range f.subscribers[k] {
 				if sub.seen != f.offered {
 					sub.seen = f.offered
-					sub.offer(&c, i)
+					if !sub.offer(&c, i) {
+						f.resyncs++
+					}
 				}
 			}
 		})

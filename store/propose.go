@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"skep/api"
 	"skep/model"
@@ -13,7 +14,8 @@ type Pending struct {
 	changes []Change
 	head    *Snapshot // the state with this transaction
 	version uint64
-	err     error // set before done is closed
+	taken   time.Time // if anybody measures
+	err     error     // set before done is closed
 	done    chan struct{}
 }
 
@@ -48,6 +50,7 @@ func (p *Pending) end(err error) {
 // A function that wrote nothing proposes nothing. Its result, like its error,
 // is returned once all that it may have read is committed.
 func (s *Store) Update(ctx context.Context, f func(*Tx) error) error {
+	defer s.metrics.wrote(s.metrics.started())
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
@@ -118,6 +121,8 @@ func (s *Store) take(f func(*Tx) error) (p, after *Pending, err error) {
 func (s *Store) transact(f func(*Tx) error) (p, after *Pending, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	started := s.metrics.started()
+	defer s.metrics.unlocked(started)
 	defer func() {
 		if s.bytes < s.cfg.InFlightBytes {
 			s.gate.open()
@@ -154,10 +159,11 @@ func (s *Store) transact(f func(*Tx) error) (p, after *Pending, err error) {
 	s.given = version
 	tx.seal()
 	tx.Snapshot.version = version
-	p = &Pending{data: data, changes: changes, head: tx.Snapshot, version: version, done: make(chan struct{})}
+	p = &Pending{data: data, changes: changes, head: tx.Snapshot, version: version, taken: started, done: make(chan struct{})}
 	s.flight = append(s.flight, p)
 	s.bytes += len(data)
 	s.proposed.Store(p.head)
+	s.frozen.took(changes)
 	s.tell(changes, tx.silent)
 	return p, after, nil
 }

@@ -85,6 +85,7 @@ func (s *Store) Restore(r io.Reader) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.committed.Store(next)
+	s.metrics.replaced(next)
 	s.feed.replaced()
 	s.rebase()
 	return nil
@@ -150,6 +151,7 @@ func (s *Snapshot) readRecords(r *bufio.Reader) error {
 		if kind < lastKind || kind == lastKind && o.GetId() <= lastID {
 			return fmt.Errorf("object %d: %s %s is out of order", n+1, kind, o.GetId())
 		}
+		s.share(nil, o)
 		s.replace(kind, nil, o)
 		lastKind, lastID = kind, o.GetId()
 		n++

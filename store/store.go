@@ -81,15 +81,19 @@ type Store struct {
 	gate     gate
 	observer []*observation
 	feed     feed
+	reach    map[*reaching]struct{}
+	frozen   *frozen
+	metrics  *metrics
 }
 
 // New returns an empty store that follows.
 func New(cfg Config) *Store {
 	cfg = cfg.withDefaults()
-	s := &Store{cfg: cfg, log: cfg.Log}
+	s := &Store{cfg: cfg, log: cfg.Log, reach: map[*reaching]struct{}{}, frozen: newFrozen(cfg.Freeze)}
 	s.feed = newFeed(cfg.HistoryEntries, cfg.HistoryBytes)
 	s.committed.Store(empty())
 	s.proposed.Store(s.committed.Load())
+	s.metrics = newMetrics(s, cfg.Metrics)
 	return s
 }
 

@@ -142,31 +142,37 @@ func (sub *Subscription) Close() {
 	sub.queue, sub.queued, sub.stopped = nil, 0, true
 }
 
-// offer queues change i of c.
-func (sub *Subscription) offer(c *Commit, i int) {
+// offer queues change i of c. It reports false when that made the queue overflow.
+func (sub *Subscription) offer(c *Commit, i int) bool {
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
 	switch {
 	case sub.behind || sub.stopped:
-		return
+		return true
 	case sub.queued >= sub.limit:
 		sub.queue, sub.queued, sub.behind = nil, 0, true
-	default:
-		sub.queued++
-		last := len(sub.queue) - 1
-		if last < 0 || sub.queue[last].Index != c.Index {
-			sub.queue = append(sub.queue, Commit{c.Version, c.Index, c.Changes[i : i+1 : i+1]})
-			break
-		}
-		// A run of neighbours is a window on the commit's own list; anything else is copied.
-		q := &sub.queue[last]
-		if n := len(q.Changes); n <= i && &q.Changes[0] == &c.Changes[i-n] {
-			q.Changes = c.Changes[i-n : i+1 : i+1]
-		} else {
-			q.Changes = append(q.Changes, c.Changes[i])
-		}
+		sub.wake()
+		return false
 	}
+	sub.push(c, i)
 	sub.wake()
+	return true
+}
+
+func (sub *Subscription) push(c *Commit, i int) {
+	sub.queued++
+	last := len(sub.queue) - 1
+	if last < 0 || sub.queue[last].Index != c.Index {
+		sub.queue = append(sub.queue, Commit{c.Version, c.Index, c.Changes[i : i+1 : i+1]})
+		return
+	}
+	// A run of neighbours is a window on the commit's own list; anything else is copied.
+	q := &sub.queue[last]
+	if n := len(q.Changes); n <= i && &q.Changes[0] == &c.Changes[i-n] {
+		q.Changes = c.Changes[i-n : i+1 : i+1]
+	} else {
+		q.Changes = append(q.Changes, c.Changes[i])
+	}
 }
 
 // lose tells the subscriber to resync.

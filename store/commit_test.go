@@ -1,0 +1,412 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"skep/api"
+	"skep/model"
+	"skep/store"
+)
+
+func TestUpdateReturnsWhenItsEntryIsApplied(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, log := held(store.Config{})
+		var returned bool
+		go func() {
+			must(t, s.Update(t.Context(), create(service("s1", "web"))))
+			returned = true
+		}()
+		synctest.Wait()
+		if returned || s.Read().Services.Len() != 0 || s.Proposed().Services.Len() != 1 {
+			t.Fatalf("before the commit: returned %t, %d committed, %d proposed; want false, 0, 1",
+				returned, s.Read().Services.Len(), s.Proposed().Services.Len())
+		}
+		log.commit(t, s, 1)
+		synctest.Wait()
+		if !returned || s.Read() != s.Proposed() {
+			t.Errorf("after the commit: returned %t, heads equal %t; want both", returned, s.Read() == s.Proposed())
+		}
+	})
+}
+
+func TestTransactionsBuildOnWhatIsStillInTheLog(t *testing.T) {
+	t.Parallel()
+	s, log := held(store.Config{})
+	first := propose(t, s, create(service("s1", "web")))
+	second := propose(t, s, func(tx *store.Tx) error {
+		v, ok := tx.Services.Get("s1")
+		if !ok {
+			return errors.New("the first transaction's service is not there")
+		}
+		v = model.Shallow(v)
+		v.PendingDelete = true
+		return tx.Update(v)
+	})
+	log.commit(t, s, 1)
+	if got := versionOf(t, s.Read(), "s1"); got != 1 {
+		t.Errorf("after the first commit the version is %d, want 1", got)
+	}
+	log.commit(t, s, 1)
+	if got := versionOf(t, s.Read(), "s1"); got != 2 {
+		t.Errorf("after the second commit the version is %d, want 2", got)
+	}
+	must(t, first.Wait(t.Context()))
+	must(t, second.Wait(t.Context()))
+}
+
+func propose(t testing.TB, s *store.Store, f func(*store.Tx) error) *store.Pending {
+	t.Helper()
+	p, err := s.Propose(f)
+	must(t, err)
+	return p
+}
+
+func TestAVersionFollowsTheAppliedIndexAndTheLastVersionGiven(t *testing.T) {
+	t.Parallel()
+	s, log := held(store.Config{})
+	for range 10 {
+		log.next() // entries that are not for the store
+	}
+	s.Applied(10)
+	propose(t, s, create(service("s1", "one")))
+	propose(t, s, create(service("s2", "two")))
+	log.next() // a change of membership in between
+	log.commit(t, s, 2)
+	propose(t, s, create(service("s3", "three")))
+	log.commit(t, s, 1)
+	for id, want := range map[string]uint64{"s1": 11, "s2": 12, "s3": 14} {
+		if got := versionOf(t, s.Read(), id); got != want {
+			t.Errorf("%s has version %d, want %d", id, got, want)
+		}
+	}
+}
+
+func TestAllWritesOfATransactionShareOneVersionAndOneTime(t *testing.T) {
+	t.Parallel()
+	s := store.NewLocal(store.Config{})
+	must(t, s.Update(t.Context(), create(service("s1", "web"), task("t1", "s1", "", 1))))
+	v, _ := s.Read().Services.Get("s1")
+	k, _ := s.Read().Tasks.Get("t1")
+	if v.Meta.Version.Index != k.Meta.Version.Index || !v.Meta.CreatedAt.AsTime().Equal(k.Meta.CreatedAt.AsTime()) {
+		t.Errorf("service has %v, task has %v", v.Meta, k.Meta)
+	}
+	if v.Meta.Version.Index != s.Read().Version() {
+		t.Errorf("the state has version %d, its last write %d", s.Read().Version(), v.Meta.Version.Index)
+	}
+}
+
+func TestTransactionsGatherWhileTheLogIsBusy(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, log := held(store.Config{})
+		busy := make(chan struct{})
+		log.block = busy
+		for i := range 5 {
+			go func() { must(t, s.Update(t.Context(), create(task(fmt.Sprint("t", i), "", "", 0)))) }()
+			synctest.Wait()
+		}
+		log.block = nil
+		close(busy)
+		synctest.Wait()
+		if len(log.batches) != 2 || len(log.batches[0]) != 1 || len(log.batches[1]) != 4 {
+			t.Errorf("got %d batches, want one of 1 and one of 4", len(log.batches))
+		}
+		log.commit(t, s, 5)
+	})
+}
+
+func TestWhoLosesLeadershipSaysWhatMayHaveHappened(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, log := held(store.Config{})
+		busy := make(chan struct{})
+		log.block = busy
+		var inLog, gathered error
+		go func() { inLog = s.Update(t.Context(), create(service("s1", "web"))) }()
+		synctest.Wait()
+		go func() { gathered = s.Update(t.Context(), create(service("s2", "shop"))) }()
+		synctest.Wait()
+		s.Follow()
+		close(busy)
+		synctest.Wait()
+		wantKind(t, inLog, model.Unknown)
+		wantKind(t, gathered, model.Unavailable)
+		if s.Proposed() != s.Read() {
+			t.Error("a follower has a proposed head of its own")
+		}
+		wantKind(t, s.Update(t.Context(), create(service("s3", "late"))), model.Unavailable)
+
+		// The entry of unknown outcome may come after all.
+		log.commit(t, s, 1)
+		if _, ok := s.Read().Services.Get("s1"); !ok {
+			t.Error("the entry was committed, and the service is not there")
+		}
+	})
+}
+
+func TestARefusedEntryTakesWithItWhatWasNotHandedOver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, log := held(store.Config{})
+		kept := propose(t, s, create(service("s1", "kept")))
+		busy := make(chan struct{})
+		log.block = busy
+		var refused, gathered error
+		go func() { refused = s.Update(t.Context(), create(service("s2", "refused"))) }()
+		synctest.Wait()
+		go func() { gathered = s.Update(t.Context(), create(service("s3", "gathered"))) }()
+		synctest.Wait()
+		s.Refused([][]byte{log.take(1)})
+		log.block = nil
+		close(busy)
+		synctest.Wait()
+		wantKind(t, refused, model.Unavailable)
+		wantKind(t, gathered, model.Unavailable)
+		if n := s.Proposed().Services.Len(); n != 1 {
+			t.Errorf("the proposed head has %d services, want the one that is kept", n)
+		}
+		next := propose(t, s, create(service("s4", "next")))
+		log.commit(t, s, 2)
+		must(t, kept.Wait(t.Context()))
+		must(t, next.Wait(t.Context()))
+		if got := versionOf(t, s.Read(), "s4"); got != 2 {
+			t.Errorf("after a refusal the next version is %d, want 2: not above its entry's index", got)
+		}
+	})
+}
+
+func TestWhatTheLogHasStaysInFlightWhenAnEarlierEntryIsRefused(t *testing.T) {
+	t.Parallel()
+	s, log := held(store.Config{})
+	first := propose(t, s, create(service("s1", "refused")))
+	second := propose(t, s, create(service("s2", "stays")))
+	s.Refused([][]byte{log.take(0)})
+	wantKind(t, first.Wait(t.Context()), model.Unavailable)
+	if _, ok := s.Proposed().Services.Get("s2"); !ok || s.Proposed().Services.Len() != 1 {
+		t.Error("the proposed head is not what the log will lead to")
+	}
+	log.commit(t, s, 1)
+	must(t, second.Wait(t.Context()))
+	if s.Read().Services.Len() != 1 {
+		t.Errorf("there are %d services, want 1", s.Read().Services.Len())
+	}
+}
+
+func TestEntriesOfOthersAreAppliedBelowWhatIsInFlight(t *testing.T) {
+	t.Parallel()
+	s, log := held(store.Config{})
+	mine := propose(t, s, create(service("s1", "mine")))
+	must(t, s.Apply(log.next(), 1, entry(t, createAction(written(service("s2", "theirs"), 1)))))
+	if n := s.Proposed().Services.Len(); n != 2 {
+		t.Errorf("the proposed head has %d services, want both", n)
+	}
+	log.commit(t, s, 1)
+	must(t, mine.Wait(t.Context()))
+	if s.Read().Services.Len() != 2 {
+		t.Errorf("there are %d services, want both", s.Read().Services.Len())
+	}
+}
+
+func TestEntriesAreAppliedUnconditionally(t *testing.T) {
+	t.Parallel()
+	s := store.New(store.Config{})
+	update := func(v *api.Service) *api.StoreAction {
+		return &api.StoreAction{Action: api.StoreActionKind_STORE_ACTION_UPDATE, Target: &api.StoreAction_Service{Service: v}}
+	}
+	remove := func(id string) *api.StoreAction {
+		return &api.StoreAction{Action: api.StoreActionKind_STORE_ACTION_REMOVE, Target: &api.StoreAction_Service{Service: &api.Service{Id: id}}}
+	}
+	for i, data := range [][]byte{
+		entry(t, update(written(service("s1", "created by an update"), 9))),
+		entry(t, createAction(written(service("s1", "updated by a create"), 4))),
+		entry(t, remove("none"), createAction(written(service("s2", "updated by a create"), 5))),
+	} {
+		must(t, s.Apply(uint64(20+i), 3, data))
+	}
+	if got := versionOf(t, s.Read(), "s1"); got != 4 {
+		t.Errorf("s1 has version %d, want the one in the log", got)
+	}
+	if s.Read().Services.Len() != 2 {
+		t.Errorf("there are %d services, want 2", s.Read().Services.Len())
+	}
+}
+
+func TestAnEntryThatCannotBeAppliedIsAnError(t *testing.T) {
+	t.Parallel()
+	newKind := protowire.AppendTag(nil, 2, protowire.BytesType)
+	newKind = protowire.AppendBytes(newKind, protowire.AppendBytes(
+		protowire.AppendTag(protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 1), 99, protowire.BytesType), []byte{}))
+	for name, data := range map[string][]byte{
+		"not a message":  {0xff},
+		"unknown kind":   newKind,
+		"unknown action": entry(t, &api.StoreAction{Action: 9, Target: &api.StoreAction_Service{Service: service("s1", "web")}}),
+		"no action":      entry(t, &api.StoreAction{Target: &api.StoreAction_Service{Service: service("s1", "web")}}),
+		"no ID":          entry(t, createAction(service("", "web"))),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := store.New(store.Config{})
+			before := s.Read()
+			err := s.Apply(7, 2, data)
+			if err == nil || !strings.Contains(err.Error(), "apply entry 7 of term 2") {
+				t.Errorf("got %v, want an error that names the entry", err)
+			}
+			if s.Read() != before {
+				t.Error("part of the entry was applied")
+			}
+		})
+	}
+}
+
+func TestATransactionAboveTheLimitIsRefusedAndLeavesNothing(t *testing.T) {
+	t.Parallel()
+	s := store.NewLocal(store.Config{})
+	big := &api.Config{Id: "c1", Spec: &api.ConfigSpec{Annotations: &api.Annotations{Name: "big"}, Data: make([]byte, 3<<19)}}
+	err := s.Update(t.Context(), create(big))
+	wantKind(t, err, model.Exhausted)
+	if !strings.Contains(err.Error(), "raft message is too large") {
+		t.Errorf("got %q", err)
+	}
+	if s.Proposed().Configs.Len() != 0 {
+		t.Error("the config is in the proposed head")
+	}
+}
+
+func TestUpdateWaitsForRoomUntilItsContextEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, log := held(store.Config{InFlightBytes: 100})
+		big := propose(t, s, create(&api.Config{Id: "c1", Spec: &api.ConfigSpec{Data: make([]byte, 200)}}))
+		ctx, cancel := context.WithCancel(t.Context())
+		var first, second error
+		ran := 0
+		go func() { first = s.Update(ctx, func(*store.Tx) error { ran++; return nil }) }()
+		synctest.Wait()
+		go func() { second = s.Update(t.Context(), func(*store.Tx) error { ran++; return nil }) }()
+		synctest.Wait()
+		if ran != 0 {
+			t.Fatalf("%d functions ran with no room", ran)
+		}
+		cancel()
+		synctest.Wait()
+		wantKind(t, first, model.Unavailable)
+		if !errors.Is(first, context.Canceled) {
+			t.Errorf("got %v, want the context's error in it", first)
+		}
+		log.commit(t, s, 1)
+		synctest.Wait()
+		must(t, second)
+		must(t, big.Wait(t.Context()))
+		if ran != 1 {
+			t.Errorf("%d functions ran, want the one that went on waiting", ran)
+		}
+	})
+}
+
+func TestNobodyLearnsWhatMayStillBeLost(t *testing.T) {
+	t.Parallel()
+	boom := errors.New("boom")
+	for name, f := range map[string]func(*store.Tx) error{
+		"nothing written": func(*store.Tx) error { return nil },
+		"an error":        func(*store.Tx) error { return boom },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s, log := held(store.Config{})
+				propose(t, s, create(service("s1", "web")))
+				var err error
+				returned := false
+				do := func() { err = s.Update(t.Context(), f); returned = true }
+				go do()
+				synctest.Wait()
+				if returned {
+					t.Fatal("it returned before what it read was committed")
+				}
+				log.commit(t, s, 1)
+				synctest.Wait()
+				if !returned || err != nil && !errors.Is(err, boom) {
+					t.Fatalf("returned %t with %v", returned, err)
+				}
+
+				propose(t, s, create(service("s2", "lost")))
+				go do()
+				synctest.Wait()
+				s.Refused([][]byte{log.take(0)})
+				synctest.Wait()
+				wantKind(t, err, model.Unavailable)
+			})
+		})
+	}
+}
+
+func TestAContextThatEndsLeavesTheOutcomeUnknown(t *testing.T) {
+	t.Parallel()
+	s, log := held(store.Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := s.Update(ctx, create(service("s1", "web")))
+	wantKind(t, err, model.Unknown)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the context's error in it", err)
+	}
+	log.commit(t, s, 1)
+	if s.Read().Services.Len() != 1 {
+		t.Error("the write was committed and is not there")
+	}
+}
+
+func TestAPanicInATransactionLeavesTheStoreUsable(t *testing.T) {
+	t.Parallel()
+	s := store.NewLocal(store.Config{})
+	func() {
+		defer func() { recover() }()
+		s.Update(t.Context(), func(tx *store.Tx) error {
+			must(t, tx.Create(service("s1", "web")))
+			panic("a bug")
+		})
+	}()
+	if s.Proposed().Services.Len() != 0 {
+		t.Error("the panic left its writes behind")
+	}
+	must(t, s.Update(t.Context(), create(service("s1", "web"))))
+}
+
+func TestReadAtWaitsForTheIndex(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, log := held(store.Config{})
+		propose(t, s, create(service("s1", "web")))
+		var got *store.Snapshot
+		go func() {
+			var err error
+			got, err = s.ReadAt(t.Context(), 1)
+			must(t, err)
+		}()
+		synctest.Wait()
+		if got != nil {
+			t.Fatal("it did not wait")
+		}
+		log.commit(t, s, 1)
+		synctest.Wait()
+		if got != s.Read() {
+			t.Error("it did not return the state at the index")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := s.ReadAt(ctx, 2)
+		wantKind(t, err, model.Unavailable)
+		s.Applied(2)
+		if _, err := s.ReadAt(ctx, 2); err != nil {
+			t.Error(err)
+		}
+	})
+}
