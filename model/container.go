@@ -9,7 +9,12 @@ import (
 	"skep/api"
 )
 
-const minHealthDuration = time.Millisecond
+const (
+	minHealthDuration = time.Millisecond
+	// maxImageLength is longer than a name of 255, a tag of 128 and a digest; what
+	// is longer takes very long to parse.
+	maxImageLength = 1024
+)
 
 func checkContainer(c *api.ContainerSpec) error {
 	if err := checkSecretReferences(c); err != nil {
@@ -34,6 +39,9 @@ func checkContainer(c *api.ContainerSpec) error {
 func checkImage(image string) error {
 	if image == "" {
 		return Errorf(Invalid, "task.container.image is empty: a container is made from an image; name one, such as nginx:1.27")
+	}
+	if len(image) > maxImageLength {
+		return Errorf(Invalid, "task.container.image %.80q… is too long: it has %d characters and may have %d; write it as name[:tag][@digest]", image, len(image), maxImageLength)
 	}
 	if _, err := reference.ParseNormalizedNamed(image); err != nil {
 		return Errorf(Invalid, "task.container.image %.200q is not an image reference (%w); write it as name[:tag][@digest]", image, err)

@@ -10,6 +10,8 @@ const (
 	minNanoCPUs    = 1_000_000 // a thousandth of a core
 	minMemoryBytes = 4 << 20
 	minRuntimeKind = 3
+
+	maxConstraintLength = 1024
 )
 
 // RuntimeOf names the runtime that a task needs: "container", "attachment", or
@@ -32,6 +34,11 @@ func checkTask(spec *api.TaskSpec) error {
 	}
 	if err := checkResources("task.resources.reservations", spec.GetResources().GetReservations()); err != nil {
 		return err
+	}
+	for i, c := range spec.GetPlacement().GetConstraints() {
+		if len(c) > maxConstraintLength {
+			return Errorf(Invalid, "task.placement.constraints.%d, %.80q…, is too long: it has %d characters and may have %d; compare with something shorter", i, c, len(c), maxConstraintLength)
+		}
 	}
 	if _, err := ParseConstraints(spec.GetPlacement().GetConstraints()); err != nil {
 		return err

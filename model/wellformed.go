@@ -19,7 +19,7 @@ const MaxDuration = 100 * 365 * 24 * time.Hour
 // MaxDuration, numbers are finite, text is UTF-8. what begins the path in the
 // error ("service"). A nil message is well formed.
 func CheckWellFormed(what string, m proto.Message) error {
-	if m == nil {
+	if m == nil || !m.ProtoReflect().IsValid() {
 		return nil
 	}
 	if f := faultOf(m.ProtoReflect()); f != nil {
@@ -44,6 +44,9 @@ func (f *fault) under(name string) *fault {
 }
 
 func faultOf(m protoreflect.Message) *fault {
+	if !m.IsValid() { // a nil pointer among others: it cannot arrive over the wire
+		return &fault{text: "is nil: leave it out, or set it"}
+	}
 	if d, ok := m.Interface().(*durationpb.Duration); ok {
 		return durationFault(d)
 	}
