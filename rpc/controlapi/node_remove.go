@@ -51,9 +51,9 @@ func (s *Server) RemoveNode(ctx context.Context, r *api.RemoveNodeRequest) (*api
 		return err
 	})
 	for err == nil && more {
-		err = s.store.Update(ctx, func(tx *store.Tx) error {
-			more, err = orphanSome(tx, r.GetNodeId())
-			return err
+		err = s.store.Update(ctx, func(tx *store.Tx) (failed error) {
+			more, failed = orphanSome(tx, r.GetNodeId())
+			return failed
 		})
 	}
 	if err != nil {

@@ -72,13 +72,20 @@ func New(cfg Config) *Server {
 func find[T store.Object](s *store.Snapshot, id string) (T, error) {
 	var none T
 	kind := store.KindOf(none)
-	if id == "" {
-		return none, model.Errorf(model.Invalid, "invalid argument: the %s ID is empty, so nothing says which %s is meant; set it", kind, kind)
+	if err := checkID(kind, id); err != nil {
+		return none, err
 	}
 	if o, ok := store.Get[T](s, id); ok {
 		return o, nil
 	}
 	return none, model.Errorf(model.NotFound, "%s %.80q not found: it never was, or has been removed; list those there are", kind, id)
+}
+
+func checkID(kind store.Kind, id string) error {
+	if id == "" {
+		return model.Errorf(model.Invalid, "invalid argument: the %s ID is empty, so nothing says which %s is meant; set it", kind, kind)
+	}
+	return nil
 }
 
 // change writes what f makes of the object that a request is about, if it still
@@ -87,8 +94,7 @@ func find[T store.Object](s *store.Snapshot, id string) (T, error) {
 func change[T store.Object](ctx context.Context, s *Server, id string, version *api.Version, f func(tx *store.Tx, old T) (T, error)) (T, error) {
 	var none, written T
 	kind := store.KindOf(none)
-	if id == "" {
-		_, err := find[T](s.store.Read(), id)
+	if err := checkID(kind, id); err != nil {
 		return none, err
 	}
 	if version == nil {

@@ -1,0 +1,164 @@
+package controlapi
+
+import (
+	"context"
+
+	"google.golang.org/protobuf/proto"
+
+	"skep/api"
+	"skep/model"
+	"skep/store"
+)
+
+// What is shown where the cluster object has none.
+const (
+	defaultAddressPool = "10.0.0.0/8"
+	defaultSubnetSize  = 24
+	defaultVXLANPort   = 4789
+)
+
+// GetCluster returns the cluster without its keys.
+func (s *Server) GetCluster(_ context.Context, r *api.GetClusterRequest) (*api.GetClusterResponse, error) {
+	c, err := find[*api.Cluster](s.store.Read(), r.GetClusterId())
+	if err != nil {
+		return nil, err
+	}
+	return &api.GetClusterResponse{Cluster: redactCluster(c)}, nil
+}
+
+// ListClusters returns the cluster, if it meets the filters, without its keys.
+func (s *Server) ListClusters(_ context.Context, r *api.ListClustersRequest) (*api.ListClustersResponse, error) {
+	f := r.GetFilters()
+	clusters := list(named(s.store.Read().Clusters, f.GetNames()), func(c *api.Cluster) bool {
+		a := c.GetSpec().GetAnnotations()
+		return holdAll(f, c.GetId(), a.GetName(), a.GetLabels())
+	})
+	for i, c := range clusters {
+		clusters[i] = redactCluster(c)
+	}
+	return &api.ListClustersResponse{Clusters: clusters}, nil
+}
+
+// UpdateCluster replaces the spec of the cluster and, on request, makes new join
+// tokens; the old ones are worth nothing from then on.
+func (s *Server) UpdateCluster(ctx context.Context, r *api.UpdateClusterRequest) (*api.UpdateClusterResponse, error) {
+	if err := model.CheckCluster(r.GetSpec()); err != nil {
+		return nil, err
+	}
+	c, err := change(ctx, s, r.GetClusterId(), r.GetClusterVersion(), func(_ *store.Tx, old *api.Cluster) (*api.Cluster, error) {
+		if err := checkClusterChange(old.GetSpec(), r.GetSpec(), r.GetRotation()); err != nil {
+			return nil, err
+		}
+		c := model.Shallow(old)
+		c.Spec = withSigner(r.GetSpec(), old.GetSpec().GetCaConfig())
+		return c, s.rotateTokens(c, r.GetRotation())
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &api.UpdateClusterResponse{Cluster: redactCluster(c)}, nil
+}
+
+// checkClusterChange refuses what this version does not do yet.
+func checkClusterChange(old, spec *api.ClusterSpec, rotation *api.KeyRotation) error {
+	was, is := old.GetCaConfig(), spec.GetCaConfig()
+	switch {
+	case is.GetForceRotate() != was.GetForceRotate(), len(is.GetSigningCaCert()) > 0, len(is.GetSigningCaKey()) > 0:
+		return model.Errorf(model.Unimplemented, "the root CA cannot be changed: this version does not rotate it yet; leave force_rotate and the signing certificate as they are")
+	case !proto.Equal(&api.CAConfig{ExternalCas: was.GetExternalCas()}, &api.CAConfig{ExternalCas: is.GetExternalCas()}):
+		return model.Errorf(model.Unimplemented, "the external CAs cannot be changed: this version issues all certificates itself; leave external_cas as it is")
+	case spec.GetEncryptionConfig().GetAutoLockManagers() != old.GetEncryptionConfig().GetAutoLockManagers(), rotation.GetManagerUnlockKey():
+		return model.Errorf(model.Unimplemented, "managers cannot be locked: this version has no unlock key yet; leave auto_lock_managers and the rotation of the unlock key out")
+	}
+	return nil
+}
+
+// withSigner returns spec with the signing certificate and key that the cluster
+// has: they are not shown, so no client can send them back.
+func withSigner(spec *api.ClusterSpec, was *api.CAConfig) *api.ClusterSpec {
+	if len(was.GetSigningCaCert())+len(was.GetSigningCaKey()) == 0 {
+		return spec
+	}
+	config := &api.CAConfig{}
+	if spec.GetCaConfig() != nil {
+		config = model.Shallow(spec.GetCaConfig())
+	}
+	config.SigningCaCert, config.SigningCaKey = was.GetSigningCaCert(), was.GetSigningCaKey()
+	spec = model.Shallow(spec)
+	spec.CaConfig = config
+	return spec
+}
+
+// rotateTokens makes new join tokens in c, which is a copy of the caller's own.
+func (s *Server) rotateTokens(c *api.Cluster, rotation *api.KeyRotation) error {
+	if !rotation.GetWorkerJoinToken() && !rotation.GetManagerJoinToken() {
+		return nil
+	}
+	root, tokens := &api.RootCA{}, &api.JoinTokens{}
+	if c.GetRootCa() != nil {
+		root = model.Shallow(c.GetRootCa())
+	}
+	if root.GetJoinTokens() != nil {
+		tokens = model.Shallow(root.GetJoinTokens())
+	}
+	var err error
+	if rotation.GetWorkerJoinToken() {
+		if tokens.Worker, err = s.newJoinToken(root.GetCaCert()); err != nil {
+			return err
+		}
+	}
+	if rotation.GetManagerJoinToken() {
+		if tokens.Manager, err = s.newJoinToken(root.GetCaCert()); err != nil {
+			return err
+		}
+	}
+	root.JoinTokens = tokens
+	c.RootCa = root
+	return nil
+}
+
+// redactCluster returns what may be known of the cluster: a field that is not
+// named here does not leave the manager.
+func redactCluster(c *api.Cluster) *api.Cluster {
+	shown := &api.Cluster{
+		Id:                      c.GetId(),
+		Meta:                    c.GetMeta(),
+		Spec:                    redactClusterSpec(c.GetSpec()),
+		RootCa:                  redactRoot(c.GetRootCa()),
+		BlacklistedCertificates: c.GetBlacklistedCertificates(),
+		DefaultAddressPool:      c.GetDefaultAddressPool(),
+		SubnetSize:              c.GetSubnetSize(),
+		VXLANUDPPort:            c.GetVXLANUDPPort(),
+	}
+	if len(shown.DefaultAddressPool) == 0 {
+		shown.DefaultAddressPool, shown.SubnetSize = []string{defaultAddressPool}, defaultSubnetSize
+	}
+	if shown.VXLANUDPPort == 0 {
+		shown.VXLANUDPPort = defaultVXLANPort
+	}
+	return shown
+}
+
+func redactClusterSpec(spec *api.ClusterSpec) *api.ClusterSpec {
+	config := spec.GetCaConfig()
+	if len(config.GetSigningCaCert())+len(config.GetSigningCaKey()) == 0 {
+		return spec
+	}
+	spec = model.Shallow(spec)
+	spec.CaConfig = model.Shallow(config)
+	spec.CaConfig.SigningCaCert, spec.CaConfig.SigningCaKey = nil, nil
+	return spec
+}
+
+func redactRoot(root *api.RootCA) *api.RootCA {
+	if root == nil {
+		return nil
+	}
+	root = model.Shallow(root)
+	root.CaKey = nil
+	if root.RootRotation != nil {
+		root.RootRotation = model.Shallow(root.RootRotation)
+		root.RootRotation.CaKey = nil
+	}
+	return root
+}
