@@ -3,9 +3,77 @@ package raft
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync/atomic"
+
+	etcdraft "go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"golang.org/x/sync/errgroup"
 
 	"skep/api"
+	"skep/raft/wal"
 )
+
+// Node is one member of a raft group.
+type Node struct {
+	cfg     Config
+	id      uint64
+	log     *wal.Log // the appender's
+	mem     *memLog
+	raw     *etcdraft.RawNode // the loop's
+	metrics *metrics
+
+	proposals *proposals
+	events    *mailbox[event]           // to the loop
+	appends   *mailbox[*raftpb.Message] // to the appender
+	orders    *mailbox[order]           // to the applier
+
+	known    atomic.Pointer[known]
+	members  atomic.Pointer[membership]
+	applied  atomic.Uint64
+	readable atomic.Uint64 // what a read here, now, must have applied; 0: not known
+	started  atomic.Bool
+	done     chan struct{} // Run has returned
+}
+
+// known is what the loop publishes.
+type known struct{ lead, term, commit, last uint64 }
+
+// Run replicates until ctx ends, or until the member cannot go on, which it reports
+// as an error. When it returns, all goroutines that it started have ended, what was
+// proposed is applied, refused or of unknown outcome, and the state machine follows.
+// It may be called once.
+func (n *Node) Run(ctx context.Context) (err error) {
+	if n.started.Swap(true) {
+		return errors.New("raft: Run was called before")
+	}
+	defer close(n.done)
+	defer func() {
+		err = errors.Join(err, n.log.Close())
+	}()
+	if err := n.metrics.register(); err != nil {
+		return fmt.Errorf("register the metrics of raft: %w", err)
+	}
+	defer n.metrics.unregister()
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return n.runAppender(ctx) })
+	group.Go(func() error { return n.runApplier(ctx) })
+	group.Go(func() error { return n.runLoop(ctx) })
+	err = group.Wait()
+
+	// Nobody proposes after Follow; what came before it and after the loop is here.
+	if _, refused := n.proposals.take(0, 0, false); len(refused) > 0 {
+		n.cfg.StateMachine.Refused(refused)
+	}
+	return err
+}
+
+// Propose proposes each of data as one entry, in this order and after all that was
+// proposed before. It never waits. What becomes of them is told through the
+// StateMachine: while this member leads they are taken, if slowly; once it does not, they are
+// refused. The data belongs to the node from here on.
+func (n *Node) Propose(data [][]byte) { n.proposals.put(data) }
 
 // Status is what a node knows of itself and its group.
 type Status struct {
@@ -18,45 +86,17 @@ type Status struct {
 	Members []*api.RaftMember
 }
 
-// Node is one member of a raft group.
-type Node struct {
-	cfg Config
-}
-
-// New opens the log in cfg.Dir, or makes one for a group whose only member is this
-// node, restores the newest snapshot into the state machine and returns a node that
-// is ready to run. Its errors are for an operator: they name the file, the offset in
-// it, and what to do.
-func New(cfg Config) (*Node, error) {
-	cfg, err := cfg.withDefaults()
-	if err != nil {
-		return nil, err
-	}
-	return &Node{cfg: cfg}, nil
-}
-
-// Run replicates until ctx ends, or until the member cannot go on, which it reports
-// as an error. When it returns, all goroutines that it started have ended, what was
-// proposed is applied, refused or of unknown outcome, and the state machine follows.
-func (n *Node) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
-}
-
-// Propose proposes each of data as one entry, in this order and after all that was
-// proposed before. It never waits. What becomes of them is told through the
-// StateMachine. The data belongs to the node from here on.
-func (n *Node) Propose(data [][]byte) {
-	n.cfg.StateMachine.Refused(data)
-}
-
-// ReadIndex returns an index such that a state machine that has applied up to it has
-// everything which was acknowledged anywhere before the call. It waits for a leader
-// until ctx ends.
-func (n *Node) ReadIndex(ctx context.Context) (uint64, error) {
-	<-ctx.Done()
-	return 0, errors.Join(ctx.Err())
-}
-
 // Status returns the present status. It does not wait.
-func (n *Node) Status() Status { return Status{ID: n.cfg.ID} }
+func (n *Node) Status() Status {
+	applied, k := n.applied.Load(), n.known.Load()
+	return Status{
+		ID: n.id, Leader: k.lead, Term: k.term,
+		Applied: applied, Commit: k.commit, LastIndex: k.last,
+		Members: n.members.Load().members,
+	}
+}
+
+// fatal says of an error of the log's files what it means.
+func fatal(err error) error {
+	return fmt.Errorf("%w; this manager stops, since nothing can be acknowledged that may not be on disk: check the disk and its free space, then start it again", err)
+}

@@ -1,0 +1,64 @@
+package raft
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	etcdraft "go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"skep/raft/wal"
+)
+
+// runAppender makes durable what the loop hands over. While one batch is being synced, the
+// next one gathers.
+func (n *Node) runAppender(ctx context.Context) error {
+	for {
+		msgs, ok := n.appends.wait(ctx)
+		if !ok {
+			return nil
+		}
+		if err := n.appendBatch(msgs); err != nil {
+			return err
+		}
+	}
+}
+
+func (n *Node) appendBatch(msgs []*raftpb.Message) error {
+	dirty, entries := false, 0
+	for _, m := range msgs {
+		if !etcdraft.IsEmptySnap(m.GetSnapshot()) {
+			return errors.New("another member sent a snapshot, which this release does not take")
+		}
+		dirty = n.log.Append(hardState(m), m.GetEntries())
+		entries += len(m.GetEntries())
+	}
+	if dirty {
+		began := time.Now()
+		size, err := n.log.Flush()
+		if err != nil {
+			return fatal(err)
+		}
+		n.metrics.flushed(time.Since(began), entries, size)
+	}
+	var answers []event
+	for _, m := range msgs {
+		n.mem.append(m.GetEntries())
+		for _, r := range m.GetResponses() {
+			answers = append(answers, event{msg: r})
+		}
+	}
+	if len(answers) > 0 {
+		n.events.put(answers...)
+	}
+	return nil
+}
+
+// hardState returns the hard state in a MsgStorageAppend, or nil if it has none.
+func hardState(m *raftpb.Message) *wal.HardState {
+	if m.Term == nil && m.Vote == nil && m.Commit == nil {
+		return nil
+	}
+	return &wal.HardState{Term: m.GetTerm(), Vote: m.GetVote(), Commit: m.GetCommit()}
+}

@@ -1,0 +1,213 @@
+package raft
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	etcdraft "go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// event is what reaches the loop from other goroutines: a message for raft, a change of
+// membership that was committed, or a call of ReadIndex.
+type event struct {
+	msg     *raftpb.Message
+	change  *raftpb.ConfChange
+	changed chan<- error
+	read    chan<- uint64
+}
+
+// loop steps raft. It never waits for anything but events.
+type loop struct {
+	*Node
+	raw *etcdraft.RawNode
+
+	state  etcdraft.StateType
+	lead   uint64
+	term   uint64
+	vote   uint64
+	commit uint64
+	last   uint64
+	// ownFirst is the first entry of the term in which this member leads.
+	ownFirst uint64
+	// uncommitted are the bytes that were proposed here and are not committed.
+	uncommitted int
+	reads       reads
+}
+
+func (n *Node) runLoop(ctx context.Context) error {
+	status := n.raw.BasicStatus()
+	l := &loop{
+		Node: n, raw: n.raw,
+		term: status.GetTerm(), vote: status.GetVote(), commit: status.GetCommit(),
+	}
+	l.last, _ = n.mem.LastIndex()
+	ticker := time.NewTicker(n.cfg.Tick)
+	defer ticker.Stop()
+	defer l.stop()
+	for {
+		l.campaign()
+		l.propose()
+		l.ask()
+		for l.raw.HasReady() {
+			l.handle(l.raw.Ready())
+			l.ask()
+		}
+		select {
+		case <-n.events.ready:
+			for _, e := range n.events.take() {
+				if err := l.step(e); err != nil {
+					return err
+				}
+			}
+		case <-n.proposals.ready:
+		case <-ticker.C:
+			l.raw.Tick()
+			l.tickReads()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// stop refuses what was not taken and lets nobody read here any more.
+func (l *loop) stop() {
+	l.readable.Store(0)
+	l.proposals.close()
+}
+
+func (l *loop) leads() bool { return l.state == etcdraft.StateLeader }
+
+// campaign makes the only voter lead at once: nobody else could, and nobody is to be
+// waited for.
+func (l *loop) campaign() {
+	if l.state == etcdraft.StateFollower && l.lead == etcdraft.None && l.members.Load().onlyVoter(l.id) {
+		// It fails when a change of membership is not applied yet; it is tried again then.
+		_ = l.raw.Campaign()
+	}
+}
+
+func (l *loop) step(e event) error {
+	switch {
+	case e.change != nil:
+		members, err := l.members.Load().apply(e.change, l.raw.ApplyConfChange(e.change))
+		if err == nil {
+			l.members.Store(&members)
+			l.publish()
+		}
+		e.changed <- err
+	case e.read != nil:
+		l.reads.waiting = append(l.reads.waiting, e.read)
+	default:
+		// What raft does not take is late or of no member: nothing follows from it.
+		if err := l.raw.Step(e.msg); err != nil && !errors.Is(err, etcdraft.ErrStepPeerNotFound) && !errors.Is(err, etcdraft.ErrProposalDropped) {
+			return err
+		}
+	}
+	return nil
+}
+
+// propose gives raft what waits in the queue, as far as its log of what is not committed
+// has room. What is queued for another term is refused.
+func (l *loop) propose() {
+	for {
+		term := l.term
+		if !l.leads() {
+			term = 0
+		}
+		limit := min(maxProposal, maxUncommitted-l.uncommitted)
+		taken, refused := l.proposals.take(term, limit, l.uncommitted == 0)
+		if len(refused) > 0 {
+			l.cfg.StateMachine.Refused(refused)
+		}
+		if len(taken) == 0 {
+			return
+		}
+		entries := make([]*raftpb.Entry, len(taken))
+		size := 0
+		for i, p := range taken {
+			entries[i] = &raftpb.Entry{Data: p.data}
+			size += len(p.data)
+		}
+		if err := l.raw.Step(&raftpb.Message{Type: raftpb.MsgProp.Enum(), From: &l.id, Entries: entries}); err != nil {
+			// It leads and does not take them: leadership is being handed over. Either
+			// that succeeds, and they are refused, or they are taken later.
+			l.proposals.putBack(taken)
+			return
+		}
+		l.uncommitted += size
+		l.metrics.proposed(taken)
+	}
+}
+
+// handle carries out what raft wants done.
+func (l *loop) handle(rd etcdraft.Ready) {
+	if hs := rd.HardState; !etcdraft.IsEmptyHardState(hs) {
+		l.term, l.commit = hs.GetTerm(), hs.GetCommit()
+	}
+	if n := len(rd.Entries); n > 0 {
+		l.last = rd.Entries[n-1].GetIndex()
+	}
+	if rd.SoftState != nil {
+		l.roles(rd)
+	}
+	for _, e := range rd.CommittedEntries {
+		if l.leads() && e.GetTerm() == l.term && e.GetType() == raftpb.EntryNormal {
+			l.uncommitted -= len(e.GetData())
+		}
+	}
+	// Before anybody can learn that it is committed, a read must find it.
+	l.publish()
+	l.answer(rd.ReadStates)
+	for _, m := range rd.Messages {
+		l.send(m)
+	}
+}
+
+// roles notes who leads now.
+func (l *loop) roles(rd etcdraft.Ready) {
+	led, leader := l.leads(), l.lead
+	l.state, l.lead = rd.RaftState, rd.Lead
+	if l.lead != leader {
+		l.askAgain()
+		l.cfg.Log.Info("raft leader changed", "raft.leader", l.lead, "raft.term", l.term, "raft.id", l.id)
+	}
+	if led == l.leads() {
+		return
+	}
+	l.uncommitted = 0
+	if led {
+		l.ownFirst = 0
+		l.proposals.close()
+		l.orders.put(order{deposed: true})
+		return
+	}
+	l.ownFirst = l.last // the empty entry that raft began the term with
+	l.metrics.elected()
+	l.orders.put(order{elected: l.term})
+}
+
+// publish makes visible to other goroutines what the loop knows.
+func (l *loop) publish() {
+	l.known.Store(&known{lead: l.lead, term: l.term, commit: l.commit, last: l.last})
+	readable := uint64(0)
+	if l.leads() && l.commit >= l.ownFirst && l.members.Load().onlyVoter(l.id) {
+		readable = l.commit
+	}
+	l.readable.Store(readable)
+}
+
+// send hands a message to whom it is for. There is nobody else in the group yet.
+func (l *loop) send(m *raftpb.Message) {
+	switch m.GetTo() {
+	case etcdraft.LocalAppendThread:
+		if len(m.GetResponses()) > 0 || len(m.GetEntries()) > 0 {
+			l.appends.put(m)
+		} else {
+			l.appends.leave(m) // a commit index, which is written with whatever comes next
+		}
+	case etcdraft.LocalApplyThread:
+		l.orders.put(order{apply: m})
+	}
+}

@@ -1,0 +1,260 @@
+package raft_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"skep/raft"
+	"skep/vfs"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// machine is a state machine whose state is the list of what it applied. It keeps the
+// rules that raft.StateMachine states for its user, and reports when raft breaks its own.
+type machine struct {
+	t testing.TB
+
+	mu      sync.Mutex
+	node    *raft.Node
+	state   []string
+	index   uint64
+	term    uint64 // in which it leads; 0: it does not
+	waiting []*waiter
+	changed chan struct{}
+	refused []string
+	story   []string // Lead and Follow
+
+	failApply error
+}
+
+// waiter is somebody who proposed.
+type waiter struct {
+	data    string
+	outcome chan outcome
+}
+
+type outcome string
+
+const (
+	applied outcome = "applied"
+	refused outcome = "refused"
+	unknown outcome = "unknown"
+)
+
+func newMachine(t testing.TB) *machine {
+	return &machine{t: t, changed: make(chan struct{})}
+}
+
+// notify wakes all who wait for a change, with the lock held.
+func (m *machine) notify() {
+	close(m.changed)
+	m.changed = make(chan struct{})
+}
+
+// until waits for a condition.
+func (m *machine) until(ctx context.Context, what string, ok func() bool) {
+	m.t.Helper()
+	for {
+		m.mu.Lock()
+		done, changed := ok(), m.changed
+		m.mu.Unlock()
+		if done {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			m.t.Errorf("waiting until %s: %v", what, context.Cause(ctx))
+			return
+		}
+	}
+}
+
+func (m *machine) Apply(entries []raft.Entry) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	defer m.notify()
+	if m.failApply != nil {
+		return m.failApply
+	}
+	for _, e := range entries {
+		if e.Index <= m.index {
+			m.t.Errorf("entry %d is applied after %d", e.Index, m.index)
+		}
+		m.index = e.Index
+		m.state = append(m.state, string(e.Data))
+		if m.term != 0 && e.Term == m.term {
+			if len(m.waiting) == 0 || m.waiting[0].data != string(e.Data) {
+				m.t.Errorf("entry %d of the own term is %q, which is not what was proposed next", e.Index, e.Data)
+				continue
+			}
+			m.waiting[0].outcome <- applied
+			m.waiting = m.waiting[1:]
+		}
+	}
+	return nil
+}
+
+func (m *machine) Applied(index uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if index < m.index {
+		m.t.Errorf("applied to %d, after entry %d", index, m.index)
+	}
+	m.index = index
+	m.notify()
+}
+
+func (m *machine) Refused(data [][]byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	defer m.notify()
+	for _, d := range data {
+		m.refused = append(m.refused, string(d))
+		for i, w := range m.waiting {
+			if w.data == string(d) {
+				w.outcome <- refused
+				m.waiting = append(m.waiting[:i:i], m.waiting[i+1:]...)
+				break
+			}
+		}
+	}
+}
+
+func (m *machine) Lead(term uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.term != 0 {
+		m.t.Errorf("leads in term %d while it leads in %d", term, m.term)
+	}
+	m.term = term
+	m.story = append(m.story, fmt.Sprintf("lead %d at %d", term, m.index))
+	m.notify()
+}
+
+func (m *machine) Follow() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.term == 0 {
+		m.t.Error("follows though it does not lead")
+	}
+	m.term = 0
+	for _, w := range m.waiting {
+		w.outcome <- unknown
+	}
+	m.waiting = nil
+	m.story = append(m.story, "follow")
+	m.notify()
+}
+
+func (m *machine) Snapshot() (raft.Snapshot, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return snapshot(m.state[:len(m.state):len(m.state)]), nil
+}
+
+func (m *machine) Restore(r io.Reader) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.state = nil
+	return json.NewDecoder(r).Decode(&m.state)
+}
+
+type snapshot []string
+
+func (s snapshot) WriteTo(w io.Writer) (int64, error) {
+	b, err := json.Marshal([]string(s))
+	if err != nil {
+		return 0, err
+	}
+	n, err := w.Write(b)
+	return int64(n), err
+}
+
+// propose proposes and returns where the outcome comes; refused at once if the machine
+// does not lead.
+func (m *machine) propose(data ...string) []<-chan outcome {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []<-chan outcome
+	var bytes [][]byte
+	for _, d := range data {
+		w := &waiter{d, make(chan outcome, 1)}
+		out = append(out, w.outcome)
+		if m.term == 0 {
+			w.outcome <- refused
+			continue
+		}
+		m.waiting = append(m.waiting, w)
+		bytes = append(bytes, []byte(d))
+	}
+	if len(bytes) > 0 {
+		m.node.Propose(bytes)
+	}
+	return out
+}
+
+func (m *machine) contents() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.state[:len(m.state):len(m.state)]
+}
+
+// running is a node that runs.
+type running struct {
+	*machine
+	node *raft.Node
+	end  context.CancelFunc
+	err  chan error
+}
+
+// config is the configuration that most tests want.
+func config(fsys vfs.FS) raft.Config {
+	return raft.Config{FS: fsys, Dir: "raft", Key: [32]byte{1, 2, 3}, NodeID: "node", Addr: "10.0.0.1:2377"}
+}
+
+// start runs a node until the test ends or stop is called.
+func start(t testing.TB, cfg raft.Config) *running {
+	t.Helper()
+	r := &running{machine: newMachine(t), err: make(chan error, 1)}
+	cfg.StateMachine = r.machine
+	node, err := raft.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.node, r.machine.node = node, node
+	ctx, end := context.WithCancel(context.WithoutCancel(t.Context()))
+	r.end = end
+	var once sync.Once
+	go func() { r.err <- node.Run(ctx) }()
+	t.Cleanup(func() {
+		once.Do(func() {
+			end()
+			if r.err != nil {
+				<-r.err
+			}
+		})
+	})
+	return r
+}
+
+// stop ends the node and returns what Run returned.
+func (r *running) stop() error {
+	r.end()
+	err := <-r.err
+	r.err = nil
+	return err
+}
+
+// lead waits until the node leads.
+func (r *running) lead(t testing.TB) {
+	t.Helper()
+	r.until(t.Context(), "it leads", func() bool { return r.term != 0 })
+}

@@ -1,0 +1,151 @@
+package raft
+
+import (
+	"sync"
+
+	etcdraft "go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"skep/raft/wal"
+)
+
+// memLog is the part of the log that raft may ask for: the entries after the last
+// snapshot and some before it. All of it is durable. It implements etcdraft.Storage.
+type memLog struct {
+	state raftpb.HardState
+	conf  raftpb.ConfState
+
+	mu sync.Mutex
+	// base is the entry before the first of entries.
+	base     entryID
+	entries  []*raftpb.Entry
+	snapshot *raftpb.Snapshot
+}
+
+type entryID struct{ index, term uint64 }
+
+var _ etcdraft.Storage = (*memLog)(nil)
+
+// newMemLog returns the log as it was recovered: a snapshot, perhaps an empty one, and
+// what follows it.
+func newMemLog(snapshot *raftpb.Snapshot, state wal.HardState, entries []*raftpb.Entry) *memLog {
+	meta := snapshot.GetMetadata()
+	m := &memLog{
+		base:     entryID{meta.GetIndex(), meta.GetTerm()},
+		entries:  entries,
+		snapshot: snapshot,
+	}
+	m.conf.Voters = meta.GetConfState().GetVoters()
+	m.conf.Learners = meta.GetConfState().GetLearners()
+	m.conf.AutoLeave = new(bool)
+	m.state.Term, m.state.Vote = &state.Term, &state.Vote
+	commit := max(state.Commit, m.base.index) // a snapshot is of what is committed
+	m.state.Commit = &commit
+	return m
+}
+
+// InitialState implements etcdraft.Storage.
+func (m *memLog) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
+	return &m.state, &m.conf, nil
+}
+
+// Entries implements etcdraft.Storage.
+func (m *memLog) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if lo <= m.base.index {
+		return nil, etcdraft.ErrCompacted
+	}
+	if hi > m.last()+1 {
+		return nil, etcdraft.ErrUnavailable
+	}
+	found := m.entries[lo-m.base.index-1 : hi-m.base.index-1]
+	size := uint64(0)
+	for i, e := range found {
+		if size += entrySize(e); size > maxSize && i > 0 {
+			found = found[:i]
+			break
+		}
+	}
+	return found[:len(found):len(found)], nil
+}
+
+// entrySize is what an entry takes, roughly: its fields beside the data are small.
+func entrySize(e *raftpb.Entry) uint64 { return uint64(len(e.GetData())) + 24 }
+
+// Term implements etcdraft.Storage.
+func (m *memLog) Term(i uint64) (uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case i < m.base.index:
+		return 0, etcdraft.ErrCompacted
+	case i == m.base.index:
+		return m.base.term, nil
+	case i > m.last():
+		return 0, etcdraft.ErrUnavailable
+	}
+	return m.entries[i-m.base.index-1].GetTerm(), nil
+}
+
+func (m *memLog) last() uint64 { return m.base.index + uint64(len(m.entries)) }
+
+// LastIndex implements etcdraft.Storage.
+func (m *memLog) LastIndex() (uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.last(), nil
+}
+
+// FirstIndex implements etcdraft.Storage.
+func (m *memLog) FirstIndex() (uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.base.index + 1, nil
+}
+
+// Snapshot implements etcdraft.Storage. Data is the name of the snapshot's file.
+func (m *memLog) Snapshot() (*raftpb.Snapshot, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.snapshot.GetMetadata().GetIndex() == 0 {
+		return nil, etcdraft.ErrSnapshotTemporarilyUnavailable
+	}
+	return m.snapshot, nil
+}
+
+// append adds entries that are durable, which replace those from the first one's
+// index on. Slices that Entries returned stay as they are.
+func (m *memLog) append(entries []*raftpb.Entry) {
+	if len(entries) == 0 {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	at := entries[0].GetIndex() - m.base.index - 1
+	if at < uint64(len(m.entries)) {
+		m.entries = append(m.entries[:at:at], entries...)
+		return
+	}
+	m.entries = append(m.entries, entries...)
+}
+
+// compact notes a newer snapshot and drops entries before it, but for the last keep
+// entries as far as they have at most keepBytes.
+func (m *memLog) compact(snapshot *raftpb.Snapshot, keep, keepBytes uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.snapshot = snapshot
+	at := snapshot.GetMetadata().GetIndex() - m.base.index // how many entries it covers
+	for size := uint64(0); at > 0 && keep > 0; at, keep = at-1, keep-1 {
+		if size += entrySize(m.entries[at-1]); size > keepBytes {
+			break
+		}
+	}
+	if at == 0 {
+		return
+	}
+	last := m.entries[at-1]
+	m.base = entryID{last.GetIndex(), last.GetTerm()}
+	m.entries = append([]*raftpb.Entry(nil), m.entries[at:]...)
+}

@@ -1,0 +1,82 @@
+package raft
+
+import (
+	"context"
+	"encoding/binary"
+
+	etcdraft "go.etcd.io/raft/v3"
+
+	"skep/model"
+)
+
+// reads are the waiting calls of ReadIndex, in the loop's hands. All that wait are answered
+// by one round.
+type reads struct {
+	waiting []chan<- uint64
+	asked   map[uint64][]chan<- uint64 // by number of the round
+	round   uint64
+	ticks   int // since the last round
+}
+
+// ReadIndex returns an index such that a state machine that has applied up to it has
+// everything which was acknowledged anywhere before the call. It waits for a leader
+// until ctx ends; its error is then of kind model.Unavailable.
+func (n *Node) ReadIndex(ctx context.Context) (uint64, error) {
+	if index := n.readable.Load(); index != 0 {
+		return index, nil
+	}
+	answer := make(chan uint64, 1)
+	n.events.put(event{read: answer})
+	select {
+	case index := <-answer:
+		return index, nil
+	case <-n.done:
+		return 0, model.Errorf(model.Unavailable, "read from the raft log: this manager has stopped")
+	case <-ctx.Done():
+		return 0, model.Errorf(model.Unavailable, "read from the raft log: no leader is known: %w", context.Cause(ctx))
+	}
+}
+
+// ask begins a round for the calls that wait, when there is somebody to ask.
+func (l *loop) ask() {
+	if len(l.reads.waiting) == 0 || l.lead == etcdraft.None {
+		return
+	}
+	if l.leads() && l.commit < l.ownFirst {
+		return // what earlier leaders committed is not known yet
+	}
+	l.reads.round++
+	if l.reads.asked == nil {
+		l.reads.asked = map[uint64][]chan<- uint64{}
+	}
+	l.reads.asked[l.reads.round] = l.reads.waiting
+	l.reads.waiting = nil
+	l.reads.ticks = 0
+	l.raw.ReadIndex(binary.BigEndian.AppendUint64(nil, l.reads.round))
+}
+
+// answer answers the rounds that raft is done with.
+func (l *loop) answer(states []etcdraft.ReadState) {
+	for _, s := range states {
+		round := binary.BigEndian.Uint64(s.RequestCtx)
+		for _, answer := range l.reads.asked[round] {
+			answer <- s.Index
+		}
+		delete(l.reads.asked, round)
+	}
+}
+
+// askAgain begins anew with all rounds that have no answer: who was asked may be gone.
+func (l *loop) askAgain() {
+	for round, waiting := range l.reads.asked {
+		l.reads.waiting = append(l.reads.waiting, waiting...)
+		delete(l.reads.asked, round)
+	}
+}
+
+// tickReads asks again after half the time in which a leader would be missed.
+func (l *loop) tickReads() {
+	if l.reads.ticks++; l.reads.ticks >= max(l.cfg.ElectionTicks/2, 1) && len(l.reads.asked) > 0 {
+		l.askAgain()
+	}
+}
