@@ -83,7 +83,7 @@ func parseBytes(v string) (int64, error) {
 	shift, ok := map[string]int{"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}[unit]
 	n, err := strconv.ParseFloat(digits, 64)
 	size := n * float64(int64(1)<<shift)
-	if !ok || err != nil || n < 0 || size >= math.MaxInt64 {
+	if !ok || err != nil || !(n >= 0 && size < math.MaxInt64) { // NaN is neither
 		return 0, fmt.Errorf("%q is not a size, such as 512m or 2GiB", v)
 	}
 	return int64(size), nil
