@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"skep/api"
@@ -19,48 +20,48 @@ type Authorizer interface {
 	Node(id string) (role api.NodeRole, known, removed bool)
 }
 
-// authorize returns nil when id may call m.
-func (s *server) authorize(id Identity, m *method) error {
+// authorize returns the caller of m as it may act, or an error of kind Denied.
+// The certificate and the store must both give a role: a demoted manager still
+// holds its old certificate and acts as a worker, a promoted worker has yet to
+// fetch its new one.
+func (s *server) authorize(id Identity, m *method) (Identity, error) {
 	if m.open || id.Local {
-		return nil
+		return id, nil
 	}
 	if id.NodeID == "" {
-		return model.Errorf(model.Denied, "%s needs a certificate of this swarm: join the swarm first, or ask over a manager's socket", m.full)
+		return id, model.Errorf(model.Denied, "%s needs a certificate of this swarm: join the swarm first, or ask over a manager's socket", m.full)
 	}
-	if err := s.member(id); err != nil {
-		return err
+	stored, err := s.member(id)
+	if err != nil {
+		return id, err
 	}
-	// The certificate and the store must both give a role that suffices: a
-	// demoted manager still holds its old certificate, a promoted worker has
-	// yet to fetch its new one.
-	role, _, _ := s.cfg.Authorizer.Node(id.NodeID)
-	stored := ca.OU(role)
-	for _, allowed := range m.roles {
-		if !id.Is(allowed) {
-			continue
-		}
-		if stored == allowed || stored == ca.ManagerOU {
-			return nil
-		}
-		// A demoted manager goes on as a worker.
-		if slices.Contains(m.roles, ca.WorkerOU) {
-			return nil
-		}
+	acts := ""
+	switch {
+	case stored == api.NodeRole_MANAGER && id.Is(ca.ManagerOU):
+		acts = ca.ManagerOU
+	case id.Is(ca.ManagerOU), id.Is(ca.WorkerOU):
+		acts = ca.WorkerOU
 	}
-	return model.Errorf(model.Denied, "%s is for %v; node %s has certificate %v and is %s in this swarm", m.full, m.roles, id.NodeID, id.Roles, stored)
+	if !slices.Contains(m.roles, acts) {
+		return id, model.Errorf(model.Denied, "%s is for %s: node %s has a certificate for %s and is %s in this swarm",
+			m.full, strings.Join(m.roles, ", "), id.NodeID, strings.Join(id.Roles, ", "), ca.OU(stored))
+	}
+	id.Roles = []string{acts}
+	return id, nil
 }
 
-// member returns nil when id is a node of this swarm at this moment.
-func (s *server) member(id Identity) error {
+// member returns the role of id in the store, or an error when it is no node of
+// this swarm at this moment.
+func (s *server) member(id Identity) (api.NodeRole, error) {
 	if want := s.cfg.Authorizer.ClusterID(); id.Org != want {
-		return model.Errorf(model.Denied, "the certificate of node %s is for swarm %q, this is swarm %q", id.NodeID, id.Org, want)
+		return 0, model.Errorf(model.Denied, "the certificate of node %s is for swarm %q, this is swarm %q", id.NodeID, id.Org, want)
 	}
 	if now := s.cfg.Now(); !id.NotAfter.IsZero() && now.After(id.NotAfter) {
-		return model.Errorf(model.Denied, "the certificate of node %s expired at %s", id.NodeID, id.NotAfter.UTC().Format(time.RFC3339))
+		return 0, model.Errorf(model.Denied, "the certificate of node %s expired at %s", id.NodeID, id.NotAfter.UTC().Format(time.RFC3339))
 	}
-	_, known, removed := s.cfg.Authorizer.Node(id.NodeID)
+	role, known, removed := s.cfg.Authorizer.Node(id.NodeID)
 	if removed || !known {
-		return model.Errorf(model.Denied, "node %s was removed from the swarm: let it leave and join again", id.NodeID)
+		return 0, model.Errorf(model.Denied, "node %s was removed from the swarm: let it leave and join again", id.NodeID)
 	}
-	return nil
+	return role, nil
 }

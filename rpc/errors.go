@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -25,6 +26,9 @@ const (
 
 // retryDelay is what an Unavailable error advises: about the time of an election.
 const retryDelay = 500 * time.Millisecond
+
+// maxMessage is how many bytes of an error's text are sent.
+const maxMessage = 4 << 10
 
 // CodeOf returns the gRPC code of a kind of error.
 func CodeOf(kind model.Kind) codes.Code {
@@ -72,7 +76,7 @@ func statusOf(err error) error {
 		}
 	}
 	kind := model.KindOf(err)
-	st := status.New(CodeOf(kind), err.Error())
+	st := status.New(CodeOf(kind), sayable(err.Error()))
 	switch kind {
 	case model.Unavailable:
 		st = detailed(st, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryDelay)})
@@ -81,6 +85,15 @@ func statusOf(err error) error {
 	default:
 	}
 	return st.Err()
+}
+
+// sayable cuts what a header of HTTP/2 would not carry. Errors quote what a
+// client sent, and that may be anything.
+func sayable(text string) string {
+	if len(text) > maxMessage {
+		text = text[:maxMessage] + "…"
+	}
+	return strings.ToValidUTF8(text, "\uFFFD")
 }
 
 func detailed(st *status.Status, detail protoadapt.MessageV1) *status.Status {

@@ -52,15 +52,14 @@ func (s *server) admit(ctx context.Context, fullMethod string) (context.Context,
 	if err != nil {
 		return nil, err
 	}
-	ctx = WithCaller(ctx, id)
 	m := s.methods[fullMethod]
 	if m == nil { // not registered: the handler of unknown methods answers
-		return ctx, nil
+		return WithCaller(ctx, id), nil
 	}
-	if err := s.authorize(id, m); err != nil {
+	if id, err = s.authorize(id, m); err != nil {
 		return nil, err
 	}
-	return ctx, s.route(ctx, m)
+	return WithCaller(ctx, id), s.route(ctx, m)
 }
 
 // callerStream is a stream whose context knows the caller.

@@ -81,7 +81,7 @@ func (c *call) end(ctx context.Context, err error) error {
 		m.seconds.WithLabelValues(c.kind, c.service, c.name).Observe(time.Since(c.began).Seconds())
 	}
 	if err != nil && c.s.cfg.Log.Enabled(ctx, slog.LevelDebug) {
-		id := Caller(ctx)
+		id, _ := c.s.identify(ctx) // the caller's context is further inside
 		c.s.cfg.Log.DebugContext(ctx, "a request was refused", slog.String("rpc.service", c.service), slog.String("rpc.method", c.name),
 			slog.String("node.id", id.NodeID), slog.Duration("took", time.Since(c.began)), slog.Any("error", err))
 	}
