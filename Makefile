@@ -30,7 +30,7 @@ test: ## Run the tests (minutes; needs Go only).
 
 .PHONY: race
 race: ## Run the tests under the race detector.
-	$(GO) test -race ./...
+	CGO_ENABLED=1 $(GO) test -race ./...
 
 .PHONY: interop
 interop: build ## Check against the public SwarmKit module, and drive our binaries with it.
@@ -65,3 +65,7 @@ vuln: ## Look for known vulnerabilities (needs the network; no part of check).
 .PHONY: clean
 clean: ## Remove what build made.
 	rm -rf $(BIN)
+
+.PHONY: run
+run: build ## Run a swarm of this machine in .skep/ with examples/hello; Ctrl-C stops it.
+	examples/run
