@@ -3,6 +3,7 @@ package ca
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,19 +12,36 @@ import (
 	"skep/vfs"
 )
 
-// renewal is a node with a Renewer in a bubble. Its certificates come from
-// answer, and each request is noted.
+// renewal is a node with a Renewer in a bubble. Each request is noted.
 type renewal struct {
 	s        swarm
 	identity *Identity
 	files    *Files
 	renewer  *Renewer
-	asked    []time.Time
-	answer   func() (api.NodeRole, error)
 	err      chan error
+
+	mu      sync.Mutex
+	asked   []time.Time
+	role    api.NodeRole // of what is issued
+	refused error        // or why nothing is
 }
 
-func newRenewal(t *testing.T, answer func() (api.NodeRole, error)) *renewal {
+// answers says what the next requests are answered with.
+func (r *renewal) answers(role api.NodeRole, refused error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.role, r.refused = role, refused
+}
+
+// requests returns when the node asked.
+func (r *renewal) requests() []time.Time {
+	synctest.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.asked
+}
+
+func newRenewal(t *testing.T, role api.NodeRole, refused error) *renewal {
 	t.Helper()
 	root, keyPEM, err := NewRoot(time.Now())
 	if err != nil {
@@ -33,18 +51,19 @@ func newRenewal(t *testing.T, answer func() (api.NodeRole, error)) *renewal {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &renewal{s: swarm{org: "cluster", root: root, signer: signer}, answer: answer, err: make(chan error, 1)}
+	r := &renewal{s: swarm{org: "cluster", root: root, signer: signer}, role: role, refused: refused, err: make(chan error, 1)}
 	r.identity = NewIdentity(root, r.s.issue(t, "n", api.NodeRole_WORKER, time.Now(), 100*time.Hour), nil)
 	r.files = NewFiles(vfs.NewMem(), certificates)
 	r.renewer = NewRenewer(RenewerConfig{
 		Identity: r.identity, Files: r.files, Rand: func() float64 { return 0.5 },
 		Obtain: func(context.Context) (*Root, *Certificate, error) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
 			r.asked = append(r.asked, time.Now())
-			role, err := r.answer()
-			if err != nil {
-				return nil, nil, err
+			if r.refused != nil {
+				return nil, nil, r.refused
 			}
-			return root, r.s.issue(t, "n", role, time.Now(), 100*time.Hour), nil
+			return root, r.s.issue(t, "n", r.role, time.Now(), 100*time.Hour), nil
 		},
 	})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -62,16 +81,14 @@ func TestACertificateIsRenewedInTimeAgainAndAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		r := newRenewal(t, func() (api.NodeRole, error) { return api.NodeRole_WORKER, nil })
+		r := newRenewal(t, api.NodeRole_WORKER, nil)
 		time.Sleep(64 * time.Hour)
-		synctest.Wait()
-		if len(r.asked) != 0 {
-			t.Fatalf("renewed at %v, before its time", r.asked[0].Sub(began))
+		if len(r.requests()) != 0 {
+			t.Fatalf("renewed at %v, before its time", r.requests()[0].Sub(began))
 		}
 		time.Sleep(70 * time.Hour)
-		synctest.Wait()
-		if len(r.asked) != 2 {
-			t.Fatalf("renewed %d times in 134 h, want 2", len(r.asked))
+		if len(r.requests()) != 2 {
+			t.Fatalf("renewed %d times in 134 h, want 2", len(r.requests()))
 		}
 		root, cert, err := r.files.Load(time.Now())
 		if err != nil || root.Digest() != r.s.root.Digest() || !cert.NotAfter.Equal(r.identity.Certificate().NotAfter) {
@@ -84,18 +101,18 @@ func TestARenewalThatFailsIsTriedAgainLessAndLessOften(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		r := newRenewal(t, func() (api.NodeRole, error) { return 0, errors.New("no manager") })
+		r := newRenewal(t, 0, errors.New("no manager"))
 		time.Sleep(80 * time.Hour)
-		synctest.Wait()
-		if n := len(r.asked); n < 10 || n > 60 {
+		asked := r.requests()
+		if n := len(asked); n < 10 || n > 60 {
 			t.Fatalf("asked %d times in 15 h", n)
 		}
-		first := r.asked[1].Sub(r.asked[0])
-		last := r.asked[len(r.asked)-1].Sub(r.asked[len(r.asked)-2])
+		first := asked[1].Sub(asked[0])
+		last := asked[len(asked)-1].Sub(asked[len(asked)-2])
 		if first > time.Second || last < 30*time.Minute || last > retryMax {
-			t.Errorf("first pause %s, last %s, began at %s", first, last, r.asked[0].Sub(began))
+			t.Errorf("first pause %s, last %s, began at %s", first, last, asked[0].Sub(began))
 		}
-		r.answer = func() (api.NodeRole, error) { return api.NodeRole_WORKER, nil }
+		r.answers(api.NodeRole_WORKER, nil)
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
 		if got := r.identity.Certificate().NotAfter; got.Before(began.Add(150 * time.Hour)) {
@@ -107,37 +124,33 @@ func TestARenewalThatFailsIsTriedAgainLessAndLessOften(t *testing.T) {
 func TestANodeThatIsToldRenewsAtOnceUntilItHasItsRole(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		role := api.NodeRole_WORKER
-		r := newRenewal(t, func() (api.NodeRole, error) { return role, nil })
+		r := newRenewal(t, api.NodeRole_WORKER, nil)
 		time.Sleep(time.Hour)
 		r.renewer.Renew(api.NodeRole_MANAGER)
-		synctest.Wait()
-		if len(r.asked) != 1 {
-			t.Fatalf("asked %d times, want once and at once", len(r.asked))
+		if len(r.requests()) != 1 {
+			t.Fatalf("asked %d times, want once and at once", len(r.requests()))
 		}
 		for range 50 { // the session repeats what it says
 			r.renewer.Renew(api.NodeRole_MANAGER)
 			synctest.Wait()
 		}
-		if len(r.asked) != 1 {
-			t.Fatalf("asked %d times for the same wish", len(r.asked))
+		if len(r.requests()) != 1 {
+			t.Fatalf("asked %d times for the same wish", len(r.requests()))
 		}
 		time.Sleep(time.Minute)
-		synctest.Wait()
-		if n := len(r.asked); n < 8 || n > 20 {
+		if n := len(r.requests()); n < 8 || n > 20 {
 			t.Errorf("asked %d times in a minute", n)
 		}
-		role = api.NodeRole_MANAGER
+		r.answers(api.NodeRole_MANAGER, nil)
 		time.Sleep(retryToldMax)
 		synctest.Wait()
 		if r.identity.Role() != api.NodeRole_MANAGER {
 			t.Errorf("role %s", r.identity.Role())
 		}
-		n := len(r.asked)
+		n := len(r.requests())
 		time.Sleep(time.Hour)
-		synctest.Wait()
-		if len(r.asked) != n {
-			t.Errorf("asked %d times more once it had its role", len(r.asked)-n)
+		if len(r.requests()) != n {
+			t.Errorf("asked %d times more once it had its role", len(r.requests())-n)
 		}
 	})
 }
@@ -145,7 +158,7 @@ func TestANodeThatIsToldRenewsAtOnceUntilItHasItsRole(t *testing.T) {
 func TestAClockThatIsSetIsNoticedWithinAnHour(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := newRenewal(t, func() (api.NodeRole, error) { return api.NodeRole_WORKER, nil })
+		r := newRenewal(t, api.NodeRole_WORKER, nil)
 		_ = r
 		// The renewer looks again each hour rather than sleeping for days.
 		if got := r.renewer.wait(time.Now().Add(100 * time.Hour)); got != lookAgain {

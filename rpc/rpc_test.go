@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"net"
 	"testing"
 	"time"
@@ -88,7 +89,7 @@ func serve(t testing.TB, l net.Listener, cfg Config, register ...func(grpc.Servi
 	go func() { done <- g.Serve(l) }()
 	t.Cleanup(func() {
 		g.Stop()
-		if err := <-done; err != nil {
+		if err := <-done; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			t.Errorf("Serve returned %v", err)
 		}
 	})

@@ -200,14 +200,14 @@ func (s *Server) NodeCertificateStatus(ctx context.Context, r *api.NodeCertifica
 	if id == "" {
 		return nil, model.Errorf(model.Invalid, "certificate status: the request names no node")
 	}
-	if answer, err := status(s.cfg.Store.Read(), id); answer != nil || err != nil {
-		return answer, err
+	if resp, err := answer(s.cfg.Store.Read(), id); resp != nil || err != nil {
+		return resp, err
 	}
 	head, sub := s.cfg.Store.Subscribe(backlog, store.ObjectKey(store.KindNode, id))
 	defer sub.Close()
 	for {
-		if answer, err := status(head, id); answer != nil || err != nil {
-			return answer, err
+		if resp, err := answer(head, id); resp != nil || err != nil {
+			return resp, err
 		}
 		select {
 		case <-sub.Ready():
@@ -223,8 +223,8 @@ func (s *Server) NodeCertificateStatus(ctx context.Context, r *api.NodeCertifica
 	}
 }
 
-// status returns the answer for a node, nil while there is none yet.
-func status(head *store.Snapshot, id string) (*api.NodeCertificateStatusResponse, error) {
+// answer returns the answer for a node, nil while there is none yet.
+func answer(head *store.Snapshot, id string) (*api.NodeCertificateStatusResponse, error) {
 	node, ok := head.Nodes.Get(id)
 	if !ok {
 		return nil, model.Errorf(model.NotFound, "certificate status: there is no node %.64q", id)
