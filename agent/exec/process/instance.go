@@ -1,0 +1,116 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"skep/agent/exec"
+)
+
+// instance is a task that was started on this machine.
+type instance struct {
+	task string
+	dir  directory
+	run  runRecord
+	// parent is nil when it was already gone.
+	parent *handle
+	// child: the parent is a child of this process.
+	child bool
+
+	// ended is closed when nothing is left of the task. From then on exit holds.
+	ended chan struct{}
+	exit  exitRecord
+}
+
+// load finds the task by what its directory says; nil if it was never started.
+// The caller makes somebody watch it.
+func load(task string, dir directory) (*instance, error) {
+	i := &instance{task: task, dir: dir, ended: make(chan struct{})}
+	started, err := dir.read(runFile, &i.run)
+	if err != nil {
+		return nil, err
+	}
+	if !started {
+		if locked(dir) {
+			return nil, exec.Temporary(fmt.Errorf("task %s is just being started", task))
+		}
+		return nil, nil
+	}
+	i.parent, err = open(i.run.Parent)
+	if errors.Is(err, errGone) {
+		return i, i.conclude()
+	}
+	if err == nil && i.run.Process.Pid == 0 {
+		i.parent.close()
+		err = exec.Temporary(fmt.Errorf("task %s is just being started", task))
+	}
+	return i, err
+}
+
+// locked reports whether a parent lives that has not said so yet.
+func locked(dir directory) bool {
+	file, err := os.Open(dir.path(lockFile))
+	if err != nil {
+		return false
+	}
+	defer func() { _ = file.Close() }() // gives the lock back too
+	return errors.Is(unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
+
+// watch returns when the task has ended, or after an interrupt.
+func (i *instance) watch() error {
+	if i.parent == nil {
+		return nil
+	}
+	if err := i.parent.wait(); err != nil {
+		return nil // interrupted: the task goes on without us
+	}
+	if i.child {
+		collect(i.run.Parent.Pid)
+	}
+	return i.conclude()
+}
+
+// conclude settles how the task ended, now that its parent is gone. The error
+// says what could not be cleared away.
+func (i *instance) conclude() error {
+	recorded, err := i.dir.read(exitFile, &i.exit)
+	if err != nil || !recorded {
+		err = errors.Join(err, i.recover())
+	}
+	close(i.ended)
+	return err
+}
+
+// recover does what a parent that was killed could not do.
+func (i *instance) recover() error {
+	i.exit = exitRecord{
+		Lost:  true,
+		Time:  time.Now(),
+		Cause: "its parent process ended without a record: it was killed, or the machine restarted",
+	}
+	err := sweep(i.task, i.run.Process)
+	if err != nil {
+		i.exit.Cause += "; " + err.Error()
+	}
+	var held holdings
+	_, unread := i.dir.read(holdingsFile, &held)
+	return errors.Join(err, unread, held.release(), i.dir.write(exitFile, i.exit))
+}
+
+// err is how the task ended as Wait says it.
+func (e exitRecord) err() error {
+	switch {
+	case e.Lost:
+		return fmt.Errorf("task: exit code unknown: %s", e.Cause)
+	case e.Code == 0:
+		return nil
+	case e.Cause != "":
+		return &exec.ExitError{Code: e.Code, Cause: errors.New(e.Cause)}
+	}
+	return &exec.ExitError{Code: e.Code}
+}

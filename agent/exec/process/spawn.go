@@ -1,0 +1,91 @@
+package process
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// spawnTime bounds how long a parent may take to answer.
+const spawnTime = 30 * time.Second
+
+// parentEnv keeps a parent small: it has next to nothing to compute or to
+// collect.
+var parentEnv = [...]string{"GOMAXPROCS=1", "GOGC=25"}
+
+// spawn starts the parent of a task and returns its report.
+func spawn(plan plan) (report, error) {
+	stdin, err := newPipe()
+	if err != nil {
+		return report{}, err
+	}
+	defer stdin.close()
+	answer, err := newPipe()
+	if err != nil {
+		return report{}, err
+	}
+	defer answer.close()
+	complaints, err := os.OpenFile(plan.Directory.path(errorFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return report{}, err
+	}
+	defer func() { _ = complaints.Close() }()
+
+	parent, err := os.StartProcess("/proc/self/exe", []string{parentName, plan.Task}, &os.ProcAttr{
+		Dir:   "/",
+		Env:   parentEnv[:],
+		Files: []*os.File{stdin.read, complaints, complaints, answer.write},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		return report{}, fmt.Errorf("start the parent: %w", err)
+	}
+	// Only the parent holds these ends from here on: that it is gone is an error of
+	// the other ends.
+	_ = stdin.read.Close()
+	_ = answer.write.Close()
+
+	deadline := time.Now().Add(spawnTime)
+	_ = stdin.write.SetWriteDeadline(deadline)
+	_ = answer.read.SetReadDeadline(deadline)
+	err = json.NewEncoder(stdin.write).Encode(plan)
+	_ = stdin.write.Close()
+	var r report
+	if err == nil {
+		err = json.NewDecoder(answer.read).Decode(&r)
+	}
+	if err != nil {
+		err = errors.Join(fmt.Errorf("the parent does not answer: %w", err), parent.Kill())
+	}
+	if err != nil || r.Already || r.Error != "" {
+		_, waited := parent.Wait()
+		if err == nil && r.Error != "" {
+			err = errors.New(r.Error)
+		} else if err != nil {
+			err = errors.Join(err, waited, complaint(plan.Directory))
+		}
+		return r, err
+	}
+	// Who waits for it does so through its identity.
+	_ = parent.Release()
+	return r, nil
+}
+
+// collect ends the existence of a child of this process that has ended.
+func collect(pid int) { _, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil) }
+
+// complaint is what a parent said before it failed.
+func complaint(dir directory) error {
+	data, err := os.ReadFile(dir.path(errorFile))
+	if err != nil || len(data) == 0 {
+		return nil
+	}
+	text, _, _ := strings.Cut(string(data), "\n")
+	return errors.New(text)
+}
