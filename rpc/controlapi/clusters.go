@@ -23,7 +23,7 @@ func (s *Server) GetCluster(_ context.Context, r *api.GetClusterRequest) (*api.G
 	if err != nil {
 		return nil, err
 	}
-	return &api.GetClusterResponse{Cluster: redactCluster(c)}, nil
+	return &api.GetClusterResponse{Cluster: shownCluster(c)}, nil
 }
 
 // ListClusters returns the cluster, if it meets the filters, without its keys.
@@ -34,7 +34,7 @@ func (s *Server) ListClusters(_ context.Context, r *api.ListClustersRequest) (*a
 		return holdAll(f, c.GetId(), a.GetName(), a.GetLabels())
 	})
 	for i, c := range clusters {
-		clusters[i] = redactCluster(c)
+		clusters[i] = shownCluster(c)
 	}
 	return &api.ListClustersResponse{Clusters: clusters}, nil
 }
@@ -56,7 +56,7 @@ func (s *Server) UpdateCluster(ctx context.Context, r *api.UpdateClusterRequest)
 	if err != nil {
 		return nil, err
 	}
-	return &api.UpdateClusterResponse{Cluster: redactCluster(c)}, nil
+	return &api.UpdateClusterResponse{Cluster: shownCluster(c)}, nil
 }
 
 // checkClusterChange refuses what this version does not do yet.
@@ -117,19 +117,10 @@ func (s *Server) rotateTokens(c *api.Cluster, rotation *api.KeyRotation) error {
 	return nil
 }
 
-// redactCluster returns what may be known of the cluster: a field that is not
-// named here does not leave the manager.
-func redactCluster(c *api.Cluster) *api.Cluster {
-	shown := &api.Cluster{
-		Id:                      c.GetId(),
-		Meta:                    c.GetMeta(),
-		Spec:                    redactClusterSpec(c.GetSpec()),
-		RootCa:                  redactRoot(c.GetRootCa()),
-		BlacklistedCertificates: c.GetBlacklistedCertificates(),
-		DefaultAddressPool:      c.GetDefaultAddressPool(),
-		SubnetSize:              c.GetSubnetSize(),
-		VXLANUDPPort:            c.GetVXLANUDPPort(),
-	}
+// shownCluster returns what may be known of the cluster, with defaults where it
+// has no settings of its own.
+func shownCluster(c *api.Cluster) *api.Cluster {
+	shown := model.RedactCluster(c)
 	if len(shown.DefaultAddressPool) == 0 {
 		shown.DefaultAddressPool, shown.SubnetSize = []string{defaultAddressPool}, defaultSubnetSize
 	}
@@ -137,28 +128,4 @@ func redactCluster(c *api.Cluster) *api.Cluster {
 		shown.VXLANUDPPort = defaultVXLANPort
 	}
 	return shown
-}
-
-func redactClusterSpec(spec *api.ClusterSpec) *api.ClusterSpec {
-	config := spec.GetCaConfig()
-	if len(config.GetSigningCaCert())+len(config.GetSigningCaKey()) == 0 {
-		return spec
-	}
-	spec = model.Shallow(spec)
-	spec.CaConfig = model.Shallow(config)
-	spec.CaConfig.SigningCaCert, spec.CaConfig.SigningCaKey = nil, nil
-	return spec
-}
-
-func redactRoot(root *api.RootCA) *api.RootCA {
-	if root == nil {
-		return nil
-	}
-	root = model.Shallow(root)
-	root.CaKey = nil
-	if root.RootRotation != nil {
-		root.RootRotation = model.Shallow(root.RootRotation)
-		root.RootRotation.CaKey = nil
-	}
-	return root
 }

@@ -23,7 +23,7 @@ func (s *Server) CreateSecret(ctx context.Context, r *api.CreateSecretRequest) (
 	if err := create(ctx, s, func(*store.Tx) (store.Object, error) { return secret, nil }); err != nil {
 		return nil, err
 	}
-	return &api.CreateSecretResponse{Secret: redactSecret(secret)}, nil
+	return &api.CreateSecretResponse{Secret: model.RedactSecret(secret)}, nil
 }
 
 // GetSecret returns a secret without its data.
@@ -32,7 +32,7 @@ func (s *Server) GetSecret(_ context.Context, r *api.GetSecretRequest) (*api.Get
 	if err != nil {
 		return nil, err
 	}
-	return &api.GetSecretResponse{Secret: redactSecret(secret)}, nil
+	return &api.GetSecretResponse{Secret: model.RedactSecret(secret)}, nil
 }
 
 // ListSecrets returns the secrets that meet the filters, without their data and
@@ -43,7 +43,7 @@ func (s *Server) ListSecrets(_ context.Context, r *api.ListSecretsRequest) (*api
 		return !o.GetInternal() && holdAny(r.GetFilters(), o.GetId(), a.GetName(), a.GetLabels())
 	})
 	for i, o := range secrets {
-		secrets[i] = redactSecret(o)
+		secrets[i] = model.RedactSecret(o)
 	}
 	return &api.ListSecretsResponse{Secrets: secrets}, nil
 }
@@ -65,7 +65,7 @@ func (s *Server) UpdateSecret(ctx context.Context, r *api.UpdateSecretRequest) (
 	if err != nil {
 		return nil, err
 	}
-	return &api.UpdateSecretResponse{Secret: redactSecret(secret)}, nil
+	return &api.UpdateSecretResponse{Secret: model.RedactSecret(secret)}, nil
 }
 
 // RemoveSecret forgets a secret that no service uses.
@@ -77,16 +77,6 @@ func (s *Server) RemoveSecret(ctx context.Context, r *api.RemoveSecretRequest) (
 		return nil, err
 	}
 	return &api.RemoveSecretResponse{}, nil
-}
-
-func redactSecret(secret *api.Secret) *api.Secret {
-	if secret.GetSpec() == nil {
-		return secret
-	}
-	secret = model.Shallow(secret)
-	secret.Spec = model.Shallow(secret.Spec)
-	secret.Spec.Data = nil
-	return secret
 }
 
 // relabelled returns annotations as old with the labels of a.
