@@ -1,0 +1,104 @@
+package loop
+
+import (
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"skep/model"
+	"skep/store"
+)
+
+const (
+	// loopBytes bounds what one loop adds to one step, so that four loops stay well
+	// below the largest entry that the log takes.
+	loopBytes = 256 << 10
+	// objectBytes is the largest object that a loop may write: one that the log
+	// would refuse is left out alone, with an error, and holds up nothing else.
+	objectBytes = 1400 << 10
+)
+
+// step is one transaction of a runner: what its loops have written, and what
+// they may still write.
+type step struct {
+	r       *Runner
+	tx      *store.Tx
+	loop    string
+	left    int // writes
+	bytes   int
+	writes  int // of all loops
+	effects []Effect
+	errs    []error
+}
+
+// begin gives the step to a loop.
+func (st *step) begin(loop string) {
+	st.loop, st.left, st.bytes = loop, st.r.budget, loopBytes
+}
+
+func (st *step) full() bool { return st.left <= 0 || st.bytes <= 0 }
+
+func (st *step) create(o store.Object) {
+	if st.tooLarge("create", o) {
+		return
+	}
+	st.done("create", o, st.tx.Create(o))
+}
+
+func (st *step) update(o store.Object) {
+	st.done("update", o, st.tx.Update(o))
+}
+
+func (st *step) remove(o store.Object) {
+	st.done("delete", o, st.tx.Delete(o))
+}
+
+func (st *step) tooLarge(verb string, o store.Object) bool {
+	size := proto.Size(o)
+	if size <= objectBytes {
+		return false
+	}
+	st.fail(verb, o, model.Errorf(model.Exhausted, "it has %d bytes, more than the log takes", size))
+	return true
+}
+
+// fail takes note of a write that was left out. It counts as one, so that a
+// plan that tries again comes to an end.
+func (st *step) fail(verb string, o store.Object, err error) {
+	st.left--
+	st.errs = append(st.errs, fmt.Errorf("%s: %s %s %s: %w", st.loop, verb, store.KindOf(o), o.GetId(), err))
+}
+
+// done takes note of a write and brings views and keys of all loops up to it.
+func (st *step) done(verb string, o store.Object, err error) {
+	if err != nil {
+		st.fail(verb, o, err)
+		return
+	}
+	for _, c := range st.tx.Writes() {
+		st.left--
+		st.writes++
+		st.bytes -= added(c)
+		if st.r.check != nil {
+			if err := st.r.check(st.loop, c); err != nil {
+				st.fail(verb, o, err)
+			}
+		}
+		st.r.apply(c)
+	}
+}
+
+// added estimates what a write adds to the entry: all of an object that the
+// transaction had not written yet.
+func added(c store.Change) int {
+	switch {
+	case c.New == nil:
+		return len(c.Old.GetId()) + 16
+	case c.Old != nil && c.Old.GetMeta().GetVersion() == c.New.GetMeta().GetVersion():
+		return 0
+	}
+	return proto.Size(c.New)
+}
+
+func (st *step) err() error { return errors.Join(st.errs...) }
