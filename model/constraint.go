@@ -189,3 +189,38 @@ func validConstraintValue(value string) bool {
 func letter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
 
 func digit(c byte) bool { return '0' <= c && c <= '9' }
+
+// Anchor returns what a node must have to meet the constraint, in a form that
+// Anchors lists for nodes that have it, so that constraints can be looked up by
+// what a node has. There is none for a constraint that asks for a difference or
+// a network.
+func (c Constraint) Anchor() (anchor string, ok bool) {
+	if c.differ || c.attribute == nodeIP {
+		return "", false
+	}
+	return c.attribute.anchor(c.label, c.value), true
+}
+
+// Anchors calls yield with the anchor of every constraint that node can meet
+// and that has one and whose value is not empty.
+func Anchors(node *api.Node, yield func(anchor string)) {
+	platform := node.GetDescription().GetPlatform()
+	yield(nodeID.anchor("", node.GetId()))
+	yield(nodeHostname.anchor("", node.GetDescription().GetHostname()))
+	yield(nodeRole.anchor("", node.GetRole().String()))
+	yield(nodeOS.anchor("", platform.GetOs()))
+	yield(nodeArch.anchor("", platform.GetArchitecture()))
+	for label, value := range node.GetSpec().GetAnnotations().GetLabels() {
+		yield(nodeLabel.anchor(label, value))
+	}
+	for label, value := range node.GetDescription().GetEngine().GetLabels() {
+		yield(engineLabel.anchor(label, value))
+	}
+}
+
+func (a attribute) anchor(label, value string) string {
+	return string(rune('a'+a)) + label + "\x00" + foldCase(value)
+}
+
+// foldCase maps strings that strings.EqualFold holds equal to one.
+func foldCase(s string) string { return strings.ToLower(strings.ToUpper(s)) }

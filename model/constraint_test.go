@@ -61,10 +61,19 @@ func TestAConstraintComparesOneAttributeOfANode(t *testing.T) {
 		if got := cs[0].Matches(node); got != want {
 			t.Errorf("%q: got %v, want %v", text, got, want)
 		}
+		if anchor, ok := cs[0].Anchor(); ok && want && !has(node, anchor) {
+			t.Errorf("%q is met by a node that does not list its anchor %q", text, anchor)
+		}
 		if cs[0].String() != text {
 			t.Errorf("%q prints as %q", text, cs[0])
 		}
 	}
+}
+
+func has(node *api.Node, anchor string) bool {
+	found := false
+	Anchors(node, func(a string) { found = found || a == anchor })
+	return found
 }
 
 func TestANodeWithoutDescriptionComparesAsEmpty(t *testing.T) {

@@ -1,0 +1,150 @@
+package orchestrator
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"skep/api"
+	"skep/model"
+)
+
+// slot brings one slot of a service one step further.
+func (p *planning) slot(k key) {
+	svc, _ := p.s.Services.Get(k.id)
+	if svc.GetSpec().GetReplicated() == nil {
+		return // not ours, or gone: its size is dirty then
+	}
+	tasks := p.inSlot(k)
+	var live []*api.Task
+	for _, t := range tasks {
+		if wanted(t) {
+			live = append(live, t)
+		}
+	}
+	switch len(live) {
+	case 0:
+		p.refill(svc, k, tasks)
+	case 1:
+		p.keep(svc, k, live[0], without(tasks, live[0]))
+	default:
+		best := slices.MaxFunc(live, func(a, b *api.Task) int { return p.compare(svc, a, b) })
+		for _, t := range without(live, best) {
+			p.desire(t, api.TaskState_SHUTDOWN)
+		}
+		p.out.Again(k)
+	}
+}
+
+// keep looks after the one task that is wanted in a slot.
+func (p *planning) keep(svc *api.Service, k key, t *api.Task, others []*api.Task) {
+	node := p.nodeOf(t)
+	placed := t.GetNodeId() != ""
+	switch {
+	case model.Outdated(svc, t, node):
+		p.replace(svc, t, others)
+	case ended(t), placed && (lost(node) || drained(node)):
+		if mayRestart(svc, t, others) {
+			p.replace(svc, t, others)
+		} else {
+			p.desire(t, api.TaskState_SHUTDOWN)
+		}
+	case t.GetDesiredState() < api.TaskState_RUNNING:
+		start, known := p.startsAt(svc, t, others)
+		switch {
+		case !known: // the predecessor's end will tell
+		case start.After(p.env.Now):
+			p.out.WakeAt(k, start)
+		default:
+			p.desire(t, api.TaskState_RUNNING)
+		}
+	}
+}
+
+// refill decides about a slot in which nothing is wanted: what ended there may
+// be replaced, or it stays as it is, as a task that has done its work does.
+func (p *planning) refill(svc *api.Service, k key, tasks []*api.Task) {
+	var last *api.Task
+	for _, t := range tasks {
+		if member(t) {
+			last = t
+		}
+	}
+	if last == nil {
+		return // the slot is no member
+	}
+	if model.Outdated(svc, last, p.nodeOf(last)) || mayRestart(svc, last, without(tasks, last)) {
+		p.create(svc, k.slot, tasks)
+	}
+}
+
+// replace lets t end and creates the next task of its slot.
+func (p *planning) replace(svc *api.Service, t *api.Task, others []*api.Task) {
+	p.desire(t, api.TaskState_SHUTDOWN)
+	p.create(svc, t.GetSlot(), append(others, t))
+}
+
+// startsAt returns when t may run beside what else is, or was, in its slot. It
+// is not known while one of them may still be running.
+func (p *planning) startsAt(svc *api.Service, t *api.Task, others []*api.Task) (start time.Time, known bool) {
+	for _, o := range others {
+		if !p.stopped(o) {
+			return time.Time{}, false
+		}
+	}
+	if len(others) == 0 {
+		if t.GetMeta() == nil {
+			return p.env.Now, true // the first of its slot
+		}
+		// What it replaced is gone from the history already.
+		return created(t).Add(restartDelay(svc)), true
+	}
+	last := slices.MaxFunc(others, byAge)
+	node := p.nodeOf(last)
+	if !ended(last) || !member(last) || lost(node) || drained(node) || model.Outdated(svc, last, node) {
+		return p.env.Now, true // it did not end by itself
+	}
+	return endedAt(last).Add(restartDelay(svc)), true
+}
+
+// compare orders tasks of one slot by how well they serve it.
+func (p *planning) compare(svc *api.Service, a, b *api.Task) int {
+	worth := func(t *api.Task) int {
+		if ended(t) {
+			return -1
+		}
+		return int(t.GetStatus().GetState())
+	}
+	current := func(t *api.Task) int {
+		if model.Outdated(svc, t, p.nodeOf(t)) {
+			return 0
+		}
+		return 1
+	}
+	return cmp.Or(cmp.Compare(current(a), current(b)), cmp.Compare(worth(a), worth(b)), byAge(a, b))
+}
+
+// inSlot returns the tasks of a slot, the oldest first.
+func (p *planning) inSlot(k key) []*api.Task {
+	tasks := slices.Collect(p.s.TasksInSlot(k.id, k.slot))
+	slices.SortFunc(tasks, byAge)
+	return tasks
+}
+
+// byAge orders tasks by when they were created.
+func byAge(a, b *api.Task) int {
+	return cmp.Or(created(a).Compare(created(b)), strings.Compare(a.GetId(), b.GetId()))
+}
+
+func created(t *api.Task) time.Time { return t.GetMeta().GetCreatedAt().AsTime() }
+
+func without(tasks []*api.Task, t *api.Task) []*api.Task {
+	rest := make([]*api.Task, 0, len(tasks))
+	for _, o := range tasks {
+		if o != t {
+			rest = append(rest, o)
+		}
+	}
+	return rest
+}

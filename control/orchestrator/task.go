@@ -1,0 +1,70 @@
+package orchestrator
+
+import (
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"skep/api"
+	"skep/model"
+)
+
+// member reports whether t keeps its slot among those of the service.
+func member(t *api.Task) bool { return t.GetDesiredState() < api.TaskState_REMOVE }
+
+// wanted reports whether t is the task that its slot is to run.
+func wanted(t *api.Task) bool { return model.Wanted(t.GetDesiredState()) }
+
+// ended reports whether t runs no more.
+func ended(t *api.Task) bool { return model.Terminal(t.GetStatus().GetState()) }
+
+// lost reports whether nobody can tell what happens on a node, as it is down or gone.
+func lost(n *api.Node) bool {
+	return n == nil || n.GetStatus().GetState() == api.NodeStatus_DOWN
+}
+
+func drained(n *api.Node) bool {
+	return n.GetSpec().GetAvailability() == api.NodeSpec_DRAIN
+}
+
+// nodeOf returns the node that t is assigned to, nil if it is gone or there is none.
+func (p *planning) nodeOf(t *api.Task) *api.Node {
+	n, _ := p.s.Nodes.Get(t.GetNodeId())
+	return n
+}
+
+// stopped reports whether t, which is not wanted, cannot be running: it ended,
+// it was never given to a node, or nobody can tell.
+func (p *planning) stopped(t *api.Task) bool {
+	return ended(t) || t.GetStatus().GetState() < api.TaskState_ASSIGNED || lost(p.nodeOf(t))
+}
+
+// desire writes a new desired state.
+func (p *planning) desire(t *api.Task, s api.TaskState) {
+	t = model.Shallow(t)
+	t.DesiredState = s
+	p.out.Update(t)
+}
+
+// create makes the next task of a slot. The others in it say whether it may run
+// at once or has to be READY first.
+func (p *planning) create(svc *api.Service, slot uint64, others []*api.Task) {
+	if p.status == nil {
+		p.status = &api.TaskStatus{
+			State:     api.TaskState_NEW,
+			Timestamp: timestamppb.New(p.env.Now),
+			Message:   "created",
+		}
+	}
+	t := &api.Task{
+		Id:           p.env.NewID(),
+		ServiceId:    svc.GetId(),
+		Slot:         slot,
+		Spec:         svc.GetSpec().GetTask(),
+		SpecVersion:  svc.GetSpecVersion(),
+		Status:       p.status,
+		DesiredState: api.TaskState_RUNNING,
+	}
+	if start, known := p.startsAt(svc, t, others); !known || start.After(p.env.Now) {
+		t.DesiredState = api.TaskState_READY
+	}
+	p.out.Create(t)
+}
