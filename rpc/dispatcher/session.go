@@ -66,6 +66,9 @@ func (d *Dispatcher) register(ctx context.Context, request *api.SessionRequest) 
 	if _, ok := d.store.Read().Nodes.Get(caller.NodeID); !ok {
 		return nil, nil, errUnknown(caller.NodeID)
 	}
+	if err := model.CheckWellFormed("description", request.GetDescription()); err != nil {
+		return nil, nil, err
+	}
 	s, taken, err := d.sessions.enter(caller.NodeID, request.GetSessionId(), time.Now(), d.grace())
 	if err != nil {
 		return nil, nil, err

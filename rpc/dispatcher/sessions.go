@@ -236,6 +236,7 @@ func (r *sessions) expire(now time.Time) []string {
 	for _, node := range nodes {
 		if m := r.members[node]; m != nil {
 			m.end(model.Errorf(model.Conflict, "node %s sent no heartbeat in time", node))
+			delete(r.members, node)
 		}
 	}
 	return nodes

@@ -128,6 +128,9 @@ func (d *Dispatcher) accept(tx *store.Tx, task *api.Task, reported *api.TaskStat
 	}
 	status := model.Shallow(reported)
 	status.Message, status.Err = clip(status.GetMessage()), clip(status.GetErr())
+	if status.GetTimestamp() != nil && !status.GetTimestamp().IsValid() {
+		status.Timestamp = nil // nobody could print it
+	}
 	// Who applied it, and when, is ours to say and makes no difference.
 	status.AppliedBy, status.AppliedAt = was.GetAppliedBy(), was.GetAppliedAt()
 	if proto.Equal(status, was) {

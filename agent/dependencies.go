@@ -1,0 +1,103 @@
+package agent
+
+import (
+	"fmt"
+	"iter"
+	"sync"
+
+	"skep/agent/exec"
+	"skep/api"
+	"skep/model"
+	"skep/template"
+)
+
+// vault holds the secrets and configs of the node, in memory only.
+type vault struct {
+	mu       sync.Mutex
+	secrets  map[string]*api.Secret
+	configs  map[string]*api.Config
+	complete bool // the managers have told us all there is, once at least
+	node     template.Node
+}
+
+// reset drops everything: a complete assignment follows.
+func (v *vault) reset() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.secrets, v.configs, v.complete = nil, nil, true
+}
+
+func (v *vault) setNode(node template.Node) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.node = node
+}
+
+func (v *vault) setSecret(id string, secret *api.Secret) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	set(&v.secrets, id, secret)
+}
+
+func (v *vault) setConfig(id string, config *api.Config) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	set(&v.configs, id, config)
+}
+
+// set stores value, or deletes id when value is nil.
+func set[T any](m *map[string]*T, id string, value *T) {
+	if value == nil {
+		delete(*m, id)
+		return
+	}
+	if *m == nil {
+		*m = make(map[string]*T)
+	}
+	(*m)[id] = value
+}
+
+// scope is what one task may see of the vault.
+type scope struct {
+	vault *vault
+	task  *api.Task
+}
+
+var _ exec.Dependencies = scope{}
+
+func (s scope) Node() template.Node {
+	s.vault.mu.Lock()
+	defer s.vault.mu.Unlock()
+	return s.vault.node
+}
+
+func (s scope) Secret(id string) (*api.Secret, error) {
+	return find(s, "secret", id, model.SecretsOf(s.task.GetSpec()), func(v *vault) map[string]*api.Secret { return v.secrets })
+}
+
+func (s scope) Config(id string) (*api.Config, error) {
+	return find(s, "config", id, model.ConfigsOf(s.task.GetSpec()), func(v *vault) map[string]*api.Config { return v.configs })
+}
+
+func find[T any](s scope, kind, id string, referred iter.Seq[model.Reference], of func(*vault) map[string]*T) (*T, error) {
+	allowed := false
+	for reference := range referred {
+		allowed = allowed || reference.ID == id
+	}
+	if !allowed {
+		return nil, fmt.Errorf("%s %s is not one that task %s refers to", kind, id, s.task.GetId())
+	}
+	s.vault.mu.Lock()
+	defer s.vault.mu.Unlock()
+	// A value made for this task alone goes first.
+	for _, key := range []string{id + "." + s.task.GetId(), id} {
+		if value := of(s.vault)[key]; value != nil {
+			return value, nil
+		}
+	}
+	err := fmt.Errorf("%s %s not found: the managers have not sent it", kind, id)
+	if !s.vault.complete {
+		return nil, exec.Temporary(err)
+	}
+	return nil, err
+}
