@@ -22,10 +22,11 @@ type applier struct {
 	*Node
 	elected uint64 // in this term, but not all before it is applied
 	leading bool   // as far as the state machine knows
+	due     due
 }
 
 func (n *Node) runApplier(ctx context.Context) error {
-	a := &applier{Node: n}
+	a := &applier{Node: n, due: due{size: n.snapshotSize.Load()}}
 	defer a.follow()
 	for {
 		orders, ok := n.orders.wait(ctx)
@@ -82,6 +83,7 @@ func (a *applier) apply(ctx context.Context, entries []*raftpb.Entry) error {
 		return nil
 	}
 	for _, e := range entries {
+		a.due.applied(e)
 		switch {
 		case e.GetType() == raftpb.EntryNormal && len(e.GetData()) > 0:
 			normal = append(normal, Entry{Index: e.GetIndex(), Term: e.GetTerm(), Data: e.GetData()})
@@ -99,6 +101,9 @@ func (a *applier) apply(ctx context.Context, entries []*raftpb.Entry) error {
 	last := entries[len(entries)-1]
 	a.applied.Store(last.GetIndex())
 	a.cfg.StateMachine.Applied(last.GetIndex())
+	if err := a.capture(ctx, last); err != nil {
+		return fmt.Errorf("take a snapshot at entry %d of the raft log: %w", last.GetIndex(), err)
+	}
 	if a.elected != 0 && last.GetTerm() == a.elected {
 		// The first entry of a leader's own term is the empty one it begins with, and
 		// nothing is proposed before Lead.

@@ -114,6 +114,13 @@ func (m *memLog) Snapshot() (*raftpb.Snapshot, error) {
 	return m.snapshot, nil
 }
 
+// snapshotIndex returns the index of the last snapshot, or zero.
+func (m *memLog) snapshotIndex() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.snapshot.GetMetadata().GetIndex()
+}
+
 // append adds entries that are durable, which replace those from the first one's
 // index on. Slices that Entries returned stay as they are.
 func (m *memLog) append(entries []*raftpb.Entry) {

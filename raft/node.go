@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"skep/api"
+	"skep/raft/snap"
 	"skep/raft/wal"
 )
 
@@ -18,10 +19,15 @@ import (
 type Node struct {
 	cfg     Config
 	id      uint64
-	log     *wal.Log // the appender's
+	log     *wal.Log // the appender's, but for Release
 	mem     *memLog
 	raw     *etcdraft.RawNode // the loop's
 	metrics *metrics
+	group   *errgroup.Group // all goroutines of Run
+
+	snapshots    snap.Dir
+	snapshotSize atomic.Uint64 // of the last one
+	writing      atomic.Bool   // one is being written
 
 	proposals *proposals
 	events    *mailbox[event]           // to the loop
@@ -56,11 +62,11 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	}
 	defer n.metrics.unregister()
 
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return n.runAppender(ctx) })
-	group.Go(func() error { return n.runApplier(ctx) })
-	group.Go(func() error { return n.runLoop(ctx) })
-	err = group.Wait()
+	n.group, ctx = errgroup.WithContext(ctx)
+	n.group.Go(func() error { return n.runAppender(ctx) })
+	n.group.Go(func() error { return n.runApplier(ctx) })
+	n.group.Go(func() error { return n.runLoop(ctx) })
+	err = n.group.Wait()
 
 	// Nobody proposes after Follow; what came before it and after the loop is here.
 	if _, refused := n.proposals.take(0, 0, false); len(refused) > 0 {

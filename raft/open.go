@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"skep/raft/seal"
+	"skep/raft/snap"
 	"skep/raft/wal"
 	"skep/vfs"
 )
@@ -41,31 +42,115 @@ func New(cfg Config) (*Node, error) {
 
 func (n *Node) open() error {
 	logs := wal.Config{FS: n.cfg.FS, Dir: path.Join(n.cfg.Dir, "log"), Key: seal.Key(n.cfg.Key)}
-	if err := vfs.MakeDir(n.cfg.FS, logs.Dir); err != nil {
-		return fmt.Errorf("make the raft directory: %w", err)
+	n.snapshots = snap.Dir{FS: n.cfg.FS, Path: path.Join(n.cfg.Dir, "snapshots"), Key: logs.Key}
+	for _, dir := range []string{logs.Dir, n.snapshots.Path} {
+		if err := vfs.MakeDir(n.cfg.FS, dir); err != nil {
+			return fmt.Errorf("make the raft directory: %w", err)
+		}
 	}
-	log, found, err := wal.Open(logs, 0)
-	if errors.Is(err, wal.ErrNone) {
-		log, found, err = n.bootstrap(logs)
-	}
+	newest, err := n.newestSnapshot()
 	if err != nil {
 		return err
 	}
+	log, found, err := wal.Open(logs, newest.meta.Index)
+	switch {
+	case errors.Is(err, wal.ErrNone) && newest.any:
+		return fmt.Errorf("the raft log in %s is gone, though there are snapshots in %s: %s", logs.Dir, n.snapshots.Path, seal.AdviceRestore)
+	case errors.Is(err, wal.ErrNone):
+		log, found, err = n.bootstrap(logs)
+	}
+	if err != nil {
+		return errors.Join(err, newest.damage)
+	}
 	n.log, n.id = log, found.ID
-	if err := n.recognize(logs.Dir, found); err != nil {
+	if err := n.restore(logs.Dir, newest, found); err != nil {
 		return errors.Join(err, log.Close())
+	}
+	return nil
+}
+
+// candidate is the newest snapshot that can be used, if there is one.
+type candidate struct {
+	meta snap.Meta
+	// any tells that there are snapshot files at all, damage why newer ones are not used.
+	any    bool
+	damage error
+}
+
+// newestSnapshot finds the newest snapshot that is whole. One that is damaged is passed
+// over: whether the log reaches back to the one before it is for wal.Open to say.
+func (n *Node) newestSnapshot() (candidate, error) {
+	c := candidate{meta: snap.Meta{Conf: &raftpb.ConfState{}}}
+	indexes, err := n.snapshots.List()
+	if err != nil {
+		return c, err
+	}
+	c.any = len(indexes) > 0
+	for _, index := range indexes {
+		meta, err := n.snapshots.Verify(index)
+		var damage *seal.DamageError
+		switch {
+		case err == nil:
+			c.meta = meta
+			return c, nil
+		case !errors.As(err, &damage), errors.Is(err, seal.ErrKey), errors.Is(err, seal.ErrNewer):
+			return c, err
+		}
+		c.damage = errors.Join(c.damage, err)
+	}
+	return c, nil
+}
+
+// restore makes the node what log and snapshot say it was.
+func (n *Node) restore(dir string, newest candidate, found *wal.Recovered) error {
+	if err := n.recognize(dir, found); err != nil {
+		return err
+	}
+	meta := newest.meta
+	if meta.Index != 0 && (meta.ID != found.ID || meta.Owner != found.Owner) {
+		return fmt.Errorf("raft snapshot %s belongs to raft member %x of node %s, the log to %x of %s: %s",
+			n.snapshots.File(meta.Index), meta.ID, meta.Owner, found.ID, found.Owner, seal.AdviceRestore)
+	}
+	if newest.damage != nil {
+		n.cfg.Log.Error("a raft snapshot is damaged; an older one and the log take its place", "error", newest.damage, "raft.index", meta.Index)
 	}
 	if cut := found.Cut; cut != nil {
 		n.cfg.Log.Info("cut off an unfinished write at the end of the raft log",
 			"file", cut.File, "offset", cut.Offset, "bytes", cut.Bytes)
 	}
-	n.members.Store(&membership{conf: &raftpb.ConfState{}})
-	n.mem = newMemLog(&raftpb.Snapshot{}, found.State, found.Entries)
-	n.known.Store(&known{term: found.State.Term, commit: found.State.Commit, last: found.LastIndex})
-	n.raw, err = etcdraft.NewRawNode(n.cfg.options(n.id, n.mem, 0))
-	if err != nil {
-		return errors.Join(fmt.Errorf("start raft: %w", err), log.Close())
+	described := &raftpb.Snapshot{}
+	if meta.Index != 0 {
+		described = n.described(meta)
+		if err := n.load(meta.Index); err != nil {
+			return err
+		}
 	}
+	n.members.Store(&membership{conf: meta.Conf, members: meta.Members, removed: meta.Removed})
+	n.applied.Store(meta.Index)
+	n.mem = newMemLog(described, found.State, found.Entries)
+	n.known.Store(&known{term: found.State.Term, commit: max(found.State.Commit, meta.Index), last: found.LastIndex})
+	var err error
+	if n.raw, err = etcdraft.NewRawNode(n.cfg.options(n.id, n.mem, meta.Index)); err != nil {
+		return fmt.Errorf("start raft: %w", err)
+	}
+	return nil
+}
+
+// load restores the state machine from a snapshot.
+func (n *Node) load(index uint64) error {
+	info, err := n.cfg.FS.Stat(n.snapshots.File(index))
+	if err != nil {
+		return fmt.Errorf("open raft snapshot: %w", err)
+	}
+	n.snapshotSize.Store(uint64(info.Size()))
+	r, err := n.snapshots.Open(index)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(n.cfg.StateMachine.Restore(r), r.Close()); err != nil {
+		return fmt.Errorf("restore raft snapshot %s: %w", n.snapshots.File(index), err)
+	}
+	n.cfg.StateMachine.Applied(index)
 	return nil
 }
 

@@ -4,7 +4,7 @@
 //
 // A header is 72 bytes, integers little endian:
 //
-//	magic 8 | format 4 | zero 4 | salt 32 | key check 16 | CRC-32C of these 4 | zero 4
+//	magic 8 | format 4 | zero 4 | salt 32 | key check 16 | zero 4 | CRC-32C of these 4
 //
 // The salt is random and new for every file. Key and key check are HKDF-SHA256 of the
 // data encryption key, the salt and the kind's magic. So no two files share a key, two

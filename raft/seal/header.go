@@ -18,9 +18,10 @@ import (
 const HeaderSize = 72
 
 const (
-	saltAt   = 16
-	checkAt  = saltAt + 32
-	headerAt = checkAt + 16 // where the header's checksum stands
+	saltAt    = 16
+	checkAt   = saltAt + 32
+	checkSize = 16
+	sumAt     = HeaderSize - 4 // where the header's checksum stands
 )
 
 // What can be wrong with a header.
@@ -40,6 +41,8 @@ type Key [32]byte
 
 // Kind is a kind of file.
 type Kind struct {
+	// Name is what people call it.
+	Name string
 	// Magic is how its files begin: 8 bytes.
 	Magic string
 	// Format is the newest format of its content that is known, and the one written.
@@ -61,8 +64,8 @@ func New(kind Kind, key Key) ([]byte, *Box, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	copy(header[checkAt:], check)
-	binary.LittleEndian.PutUint32(header[headerAt:], checksum(header[:headerAt]))
+	copy(header[checkAt:checkAt+checkSize], check)
+	binary.LittleEndian.PutUint32(header[sumAt:], checksum(header[:sumAt]))
 	return header, box, nil
 }
 
@@ -76,7 +79,7 @@ func Open(kind Kind, key Key, header []byte) (*Box, uint32, error) {
 		return nil, 0, ErrForeign
 	case len(header) < HeaderSize:
 		return nil, 0, fmt.Errorf("%w: it has %d bytes", ErrHeader, len(header))
-	case binary.LittleEndian.Uint32(header[headerAt:]) != checksum(header[:headerAt]):
+	case binary.LittleEndian.Uint32(header[sumAt:]) != checksum(header[:sumAt]):
 		return nil, 0, fmt.Errorf("%w: wrong checksum", ErrHeader)
 	}
 	format := binary.LittleEndian.Uint32(header[8:])
@@ -87,14 +90,14 @@ func Open(kind Kind, key Key, header []byte) (*Box, uint32, error) {
 	if err != nil {
 		return nil, format, err
 	}
-	if subtle.ConstantTimeCompare(check, header[checkAt:headerAt]) != 1 {
+	if subtle.ConstantTimeCompare(check, header[checkAt:checkAt+checkSize]) != 1 {
 		return nil, format, ErrKey
 	}
 	return box, format, nil
 }
 
 func derive(kind Kind, key Key, salt []byte) (box *Box, check []byte, err error) {
-	secret, err := hkdf.Key(sha256.New, key[:], salt, kind.Magic, 48)
+	secret, err := hkdf.Key(sha256.New, key[:], salt, kind.Magic, 32+checkSize)
 	if err != nil {
 		return nil, nil, fmt.Errorf("derive the key of a file: %w", err)
 	}

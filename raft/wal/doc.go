@@ -21,7 +21,7 @@
 //   - A batch is recovered whole or not at all, and a later one never without it.
 //   - What a crash can leave of the batch that was being written is cut off at
 //     the next [Open]. Anything else that is not as it was written makes Open fail with a
-//     [DamageError]: a hole before a later batch, altered bytes even in the last
+//     [seal.DamageError]: a hole before a later batch, altered bytes even in the last
 //     one, a missing segment, another key, another kind of file, a newer format.
 //   - After an error of write or sync the log takes nothing more: nobody knows what is
 //     on disk. The next Open, in this process or another, finds out.

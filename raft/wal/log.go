@@ -1,7 +1,6 @@
 package wal
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 
@@ -206,6 +205,3 @@ func (l *Log) Close() error {
 	}
 	return nil
 }
-
-// ErrNone is returned by Open when there is no log.
-var ErrNone = errors.New("there is no raft log")

@@ -37,7 +37,7 @@ type Cut struct {
 
 // Open opens the log in cfg.Dir and returns it with its hard state and the entries after
 // index after, which is that of a snapshot, or zero. It cuts off an unfinished batch and
-// begins a new segment. Its error is ErrNone if there is no log, a *DamageError if
+// begins a new segment. Its error is ErrNone if there is no log, a *seal.DamageError if
 // there is one that is not as it was written, or which does not reach back to after.
 func Open(cfg Config, after uint64) (*Log, *Recovered, error) {
 	cfg = cfg.withDefaults()
@@ -109,10 +109,10 @@ func read(cfg Config, after uint64) (*scan, error) {
 		}
 	}
 	if s.last.index < after {
-		return nil, damage(s.file, s.end, adviceRestore, "the log ends with entry %d, before the snapshot at %d", s.last.index, after)
+		return nil, damage(s.file, s.end, "the log ends with entry %d, before the snapshot at %d", s.last.index, after)
 	}
 	if s.State.Commit > s.last.index {
-		return nil, damage(s.file, s.end, adviceRestore, "the log ends with entry %d and says that %d is committed", s.last.index, s.State.Commit)
+		return nil, damage(s.file, s.end, "the log ends with entry %d and says that %d is committed", s.last.index, s.State.Commit)
 	}
 	s.LastIndex, s.LastTerm = s.last.index, s.last.term
 	return s, nil
@@ -163,10 +163,10 @@ func (s *scan) first(cfg Config) (int, error) {
 			return i, nil
 		}
 		if seg.number == 1 {
-			return 0, damage(name, seal.HeaderSize, adviceRestore, "the first segment begins after entry %d", o.before.index)
+			return 0, damage(name, seal.HeaderSize, "the first segment begins after entry %d", o.before.index)
 		}
 		if i == 0 || s.segments[i-1].number != seg.number-1 {
-			return 0, damage(segmentPath(cfg.Dir, seg.number-1), 0, adviceRestore,
+			return 0, damage(segmentPath(cfg.Dir, seg.number-1), 0,
 				"the segment is missing; those after it begin after entry %d, and entries after %d are needed", o.before.index, s.after)
 		}
 	}
@@ -201,11 +201,11 @@ func readOrigin(cfg Config, name string, number uint64) (origin, error) {
 	}
 	switch {
 	case err != nil:
-		return origin{}, damage(name, seal.HeaderSize, adviceRestore, "the record is damaged: %w", err)
+		return origin{}, damage(name, seal.HeaderSize, "the record is damaged: %w", err)
 	case content.origin == nil:
-		return origin{}, damage(name, seal.HeaderSize, adviceRestore, "the record is not the beginning of a segment")
+		return origin{}, damage(name, seal.HeaderSize, "the record is not the beginning of a segment")
 	case content.origin.segment != number:
-		return origin{}, damage(name, seal.HeaderSize, adviceRestore, "the file is segment %016x under another name", content.origin.segment)
+		return origin{}, damage(name, seal.HeaderSize, "the file is segment %016x under another name", content.origin.segment)
 	}
 	return *content.origin, nil
 }
@@ -237,16 +237,7 @@ func openBox(cfg Config, name string, data []byte) (*seal.Box, error) {
 	if err == nil {
 		return box, nil
 	}
-	advice := adviceRestore
-	switch {
-	case errors.Is(err, seal.ErrKey):
-		advice = adviceKey
-	case errors.Is(err, seal.ErrNewer):
-		advice = adviceNewer
-	case errors.Is(err, seal.ErrForeign):
-		advice = adviceForeign
-	}
-	return nil, damage(name, 0, advice, "%w", err)
+	return nil, damage(name, 0, "%w", err)
 }
 
 // segment reads all of segment i.
@@ -279,7 +270,7 @@ func (s *scan) segment(cfg Config, i int, first, last bool) error {
 			err = s.take(frame, next, content)
 		}
 		if err != nil {
-			return damage(s.file, int64(at), adviceRestore, "%w", err)
+			return damage(s.file, int64(at), "%w", err)
 		}
 		at += frame.Size
 		if !s.open {
@@ -292,15 +283,15 @@ func (s *scan) segment(cfg Config, i int, first, last bool) error {
 func (s *scan) chain(o *origin, first bool, prev string, prevEnd int64) error {
 	switch {
 	case o == nil:
-		return damage(s.file, seal.HeaderSize, adviceRestore, "the record is not the beginning of a segment")
+		return damage(s.file, seal.HeaderSize, "the record is not the beginning of a segment")
 	case first:
 		return nil
 	case o.id != s.ID || o.owner != s.Owner:
-		return damage(s.file, seal.HeaderSize, adviceForeign, "the segment is of raft member %x of node %s, those before it of %x of %s", o.id, o.owner, s.ID, s.Owner)
+		return damage(s.file, seal.HeaderSize, "%w: the segment is of raft member %x of node %s, those before it of %x of %s", seal.ErrForeign, o.id, o.owner, s.ID, s.Owner)
 	case o.prevEnd != uint64(prevEnd) || o.prevBatch != s.batch:
-		return damage(prev, prevEnd, adviceRestore, "records up to offset %d are gone (batch %d, found %d)", o.prevEnd, o.prevBatch, s.batch)
+		return damage(prev, prevEnd, "records up to offset %d are gone (batch %d, found %d)", o.prevEnd, o.prevBatch, s.batch)
 	case o.before != s.last:
-		return damage(s.file, seal.HeaderSize, adviceRestore, "the segment follows entry %d of term %d, the one before it ends with %d of term %d",
+		return damage(s.file, seal.HeaderSize, "the segment follows entry %d of term %d, the one before it ends with %d of term %d",
 			o.before.index, o.before.term, s.last.index, s.last.term)
 	}
 	s.State = o.state
@@ -359,7 +350,7 @@ func (s *scan) entry(e *raftpb.Entry) error {
 func (s *scan) stop(box *seal.Box, data []byte, at, size int, why error, last bool) error {
 	if !last {
 		if s.open {
-			return damage(s.file, int64(at), adviceRestore, "the record is damaged: %w", why)
+			return damage(s.file, int64(at), "the record is damaged: %w", why)
 		}
 		return nil // chain knows whether this is the end
 	}
@@ -369,11 +360,11 @@ func (s *scan) stop(box *seal.Box, data []byte, at, size int, why error, last bo
 	}
 	for later := 8; later < len(rest); later += 8 {
 		if f, err := box.Next(rest[later:]); err == nil && f.Tag>>1 > s.batch+1 {
-			return damage(s.file, int64(at), adviceRestore, "the record is damaged: %w; a good one follows at offset %d", why, at+later)
+			return damage(s.file, int64(at), "the record is damaged: %w; a good one follows at offset %d", why, at+later)
 		}
 	}
 	if !torn(data, at, size) {
-		return damage(s.file, int64(at), adviceRestore, "the last record is damaged: %w; this is not what a crash leaves", why)
+		return damage(s.file, int64(at), "the last record is damaged: %w; this is not what a crash leaves", why)
 	}
 	s.Cut = &Cut{File: s.file, Offset: s.end, Bytes: int64(len(data)) - s.end}
 	return nil

@@ -13,7 +13,7 @@ import (
 	"skep/vfs"
 )
 
-func kind() seal.Kind { return seal.Kind{Magic: "SKEPRLOG", Format: 1} }
+func kind() seal.Kind { return seal.Kind{Name: "raft log", Magic: "SKEPRLOG", Format: 1} }
 
 const (
 	suffix = ".log"

@@ -1,0 +1,106 @@
+package raft
+
+import (
+	"context"
+	"errors"
+	"io"
+	"path"
+	"syscall"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"skep/raft/snap"
+)
+
+// due decides when the applier takes a snapshot.
+type due struct {
+	entries, bytes uint64 // applied since the last one
+	size           uint64 // of the last one
+}
+
+func (d *due) applied(e *raftpb.Entry) {
+	d.entries++
+	d.bytes += entrySize(e)
+}
+
+// now reports whether a snapshot is worth its cost. A large state is not written again for
+// a few small entries: the log may grow to a quarter of it, within SnapshotBytes.
+func (d *due) now(c Config) bool {
+	return d.bytes >= c.SnapshotBytes || d.entries >= c.SnapshotEntries && d.bytes >= d.size/4
+}
+
+// capture takes a snapshot, if one is due and none is being written, and has it written.
+func (a *applier) capture(ctx context.Context, last *raftpb.Entry) error {
+	if !a.due.now(a.cfg) || a.writing.Swap(true) {
+		return nil
+	}
+	state, err := a.cfg.StateMachine.Snapshot()
+	if err != nil {
+		return err
+	}
+	members := a.members.Load()
+	meta := snap.Meta{
+		Index: last.GetIndex(), Term: last.GetTerm(),
+		Conf: members.conf, Members: members.members, Removed: members.removed,
+		ID: a.id, Owner: a.cfg.NodeID,
+	}
+	a.due = due{size: a.snapshotSize.Load()}
+	a.group.Go(func() error {
+		defer a.writing.Store(false)
+		return a.writeSnapshot(ctx, meta, state)
+	})
+	return nil
+}
+
+// writeSnapshot writes a snapshot and drops what it makes superfluous. The snapshot before
+// it and the log since then stay, in case the new one turns out damaged.
+func (n *Node) writeSnapshot(ctx context.Context, meta snap.Meta, state Snapshot) error {
+	began := time.Now()
+	size, err := n.snapshots.Write(meta, func(w io.Writer) error {
+		_, err := state.WriteTo(untilDone{ctx, w})
+		return err
+	})
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case errors.Is(err, syscall.ENOSPC):
+		// Nothing is lost but the space that the log takes. The next one is tried
+		// after as many entries again.
+		n.cfg.Log.Error("no space for a raft snapshot; free some, the log grows until then", "error", err)
+		return nil
+	case err != nil:
+		return fatal(err)
+	}
+	n.snapshotSize.Store(uint64(size))
+	n.metrics.snapshots.Observe(time.Since(began).Seconds())
+	previous := n.mem.snapshotIndex()
+	n.mem.compact(n.described(meta), n.cfg.KeepEntries, keepBytes)
+	if err := errors.Join(n.snapshots.Tidy(meta.Index, previous), n.log.Release(previous)); err != nil {
+		n.cfg.Log.Error("old files of the raft log stay until the next snapshot", "error", err)
+	}
+	n.cfg.Log.Debug("raft snapshot written", "raft.index", meta.Index, "bytes", size, "took", time.Since(began))
+	return nil
+}
+
+// described returns what raft is told of a snapshot. Its data is the name of its file.
+func (n *Node) described(meta snap.Meta) *raftpb.Snapshot {
+	return &raftpb.Snapshot{
+		Data:     []byte(path.Base(n.snapshots.File(meta.Index))),
+		Metadata: &raftpb.SnapshotMetadata{Index: &meta.Index, Term: &meta.Term, ConfState: meta.Conf},
+	}
+}
+
+// untilDone is a writer that fails once ctx has ended, so that nobody waits for a
+// snapshot that nobody needs.
+type untilDone struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (u untilDone) Write(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.w.Write(p)
+}
