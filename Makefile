@@ -24,6 +24,10 @@ build: ## Build all packages, and the commands into bin/.
 	$(GO) build ./...
 	$(if $(COMMANDS),$(GO) build -o $(BIN)/ $(COMMANDS))
 
+.PHONY: run
+run: build ## Run a swarm of this machine with examples/hello; Ctrl-C stops both.
+	@exec examples/run
+
 .PHONY: test
 test: ## Run the tests (minutes; needs Go only).
 	$(GO) test ./...
@@ -38,7 +42,8 @@ interop: build ## Check against the public SwarmKit module, and drive our binari
 	cd test/interop && SKEP_BIN=$(BIN) $(GO) test -count=1 ./...
 
 .PHONY: bench
-bench: ## Run the benchmarks beside the code.
+bench: build ## Measure a manager against its promises, then the benchmarks beside the code.
+	$(BIN)/swarmbench suite --swarmd $(BIN)/swarmd
 	$(GO) test -run='^$$' -bench=. -benchmem ./...
 
 .PHONY: vet
@@ -65,7 +70,3 @@ vuln: ## Look for known vulnerabilities (needs the network; no part of check).
 .PHONY: clean
 clean: ## Remove what build made.
 	rm -rf $(BIN)
-
-.PHONY: run
-run: build ## Run a swarm of this machine in .skep/ with examples/hello; Ctrl-C stops it.
-	examples/run

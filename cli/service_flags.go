@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -497,9 +496,4 @@ func parseAll[T any](values []string, parse func(string) (T, error)) ([]T, error
 		out = append(out, made)
 	}
 	return out, nil
-}
-
-func parseUint32(s string) (uint32, error) {
-	n, err := strconv.ParseUint(s, 10, 32)
-	return uint32(n), err
 }

@@ -1,4 +1,3 @@
-// Command swarmctl controls a swarm through the socket of a node.
 package main
 
 import (

@@ -1,0 +1,102 @@
+package manager
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"skep/api"
+	"skep/ca"
+	"skep/store"
+)
+
+const (
+	clusterName = "default"
+	// The defaults that a new cluster's spec spells out.
+	taskHistory     = 5
+	heartbeatPeriod = 5 * time.Second
+	certLifetime    = 90 * 24 * time.Hour
+	snapshotEntries = 10_000
+	keepEntries     = 500
+	electionTicks   = 10
+	heartbeatTicks  = 1
+)
+
+// Founding is what the first manager of a new swarm knows and nobody else: the
+// root's private key, which from then on lives in the cluster object only.
+type Founding struct {
+	RootKey      []byte
+	Availability api.NodeSpec_Availability
+}
+
+// found writes the cluster object and this manager's own node, if the swarm has
+// none yet. It is the first thing that a leader does.
+func (m *Manager) found(ctx context.Context) error {
+	id := m.cfg.Identity
+	s := m.store.Proposed()
+	if _, ok := s.Clusters.Get(id.ClusterID()); ok {
+		return nil
+	}
+	if m.cfg.Founding == nil {
+		return fmt.Errorf("the swarm's log holds no cluster %s: the raft directory was replaced or emptied; restore it from a backup, or start over with an empty state directory", id.ClusterID())
+	}
+	cluster, err := newCluster(id, m.cfg.Founding.RootKey)
+	if err != nil {
+		return err
+	}
+	return m.store.Update(ctx, func(tx *store.Tx) error {
+		if err := tx.Create(cluster); err != nil {
+			return err
+		}
+		return tx.Create(foundingNode(id, m.cfg.Founding.Availability))
+	})
+}
+
+func newCluster(id *ca.Identity, rootKey []byte) (*api.Cluster, error) {
+	worker, err := ca.NewToken(id.Root())
+	if err != nil {
+		return nil, err
+	}
+	manager, err := ca.NewToken(id.Root())
+	if err != nil {
+		return nil, err
+	}
+	return &api.Cluster{
+		Id: id.ClusterID(),
+		Spec: &api.ClusterSpec{
+			Annotations:      &api.Annotations{Name: clusterName},
+			Orchestration:    &api.OrchestrationConfig{TaskHistoryRetentionLimit: taskHistory},
+			Raft:             &api.RaftConfig{SnapshotInterval: snapshotEntries, LogEntriesForSlowFollowers: keepEntries, HeartbeatTick: heartbeatTicks, ElectionTick: electionTicks},
+			Dispatcher:       &api.DispatcherConfig{HeartbeatPeriod: durationpb.New(heartbeatPeriod)},
+			CaConfig:         &api.CAConfig{NodeCertExpiry: durationpb.New(certLifetime)},
+			TaskDefaults:     &api.TaskDefaults{},
+			EncryptionConfig: &api.EncryptionConfig{},
+		},
+		RootCa: &api.RootCA{
+			CaKey:      rootKey,
+			CaCert:     id.Root().PEM(),
+			CaCertHash: ca.HashOf(id.Root().PEM()),
+			JoinTokens: &api.JoinTokens{Worker: worker.Reveal(), Manager: manager.Reveal()},
+		},
+	}, nil
+}
+
+func foundingNode(id *ca.Identity, availability api.NodeSpec_Availability) *api.Node {
+	return &api.Node{
+		Id: id.NodeID(),
+		Spec: &api.NodeSpec{
+			DesiredRole:  api.NodeRole_MANAGER,
+			Membership:   api.NodeSpec_ACCEPTED,
+			Availability: availability,
+		},
+		Role: api.NodeRole_MANAGER,
+		Certificate: &api.Certificate{
+			Role:        api.NodeRole_MANAGER,
+			Cn:          id.NodeID(),
+			Certificate: id.Certificate().PEM(),
+			Status:      &api.IssuanceStatus{State: api.IssuanceStatus_ISSUED},
+		},
+	}
+}

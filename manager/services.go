@@ -1,0 +1,117 @@
+package manager
+
+import (
+	"google.golang.org/grpc"
+
+	"skep/api"
+	"skep/ca"
+	"skep/control/allocator"
+	"skep/control/issuer"
+	"skep/control/orchestrator"
+	"skep/control/reaper"
+	"skep/control/scheduler"
+	"skep/loop"
+	"skep/rpc/caserver"
+	"skep/rpc/controlapi"
+	"skep/rpc/dispatcher"
+	"skep/rpc/logbroker"
+	"skep/rpc/raftserver"
+	"skep/rpc/resourceapi"
+	"skep/rpc/watchapi"
+	"skep/template"
+)
+
+// services are what a manager answers.
+type services struct {
+	control    *controlapi.Server
+	watch      *watchapi.Server
+	ca         *caserver.Server
+	dispatcher *dispatcher.Dispatcher
+	health     *raftserver.Health
+}
+
+func (m *Manager) newServices() services {
+	cluster := m.cfg.Identity.ClusterID()
+	return services{
+		control: controlapi.New(controlapi.Config{
+			Store:          m.store,
+			NewID:          newID,
+			CheckTemplates: template.Check,
+			Members:        m.members,
+			NewJoinToken:   m.newJoinToken,
+		}),
+		watch:  watchapi.New(watchapi.Config{Store: m.store, Stop: m.stopping}),
+		health: &raftserver.Health{},
+		ca:     caserver.New(caserver.Config{Store: m.store, ClusterID: cluster, NewID: newID}),
+		dispatcher: dispatcher.New(dispatcher.Config{
+			Store: m.store, NodeID: m.cfg.Identity.NodeID(), Peers: m.peers, NewID: newID,
+			Log: m.cfg.Log, Metrics: m.cfg.Metrics,
+		}),
+	}
+}
+
+// Register adds the services of the remote port.
+func (m *Manager) Register(r grpc.ServiceRegistrar) {
+	m.RegisterLocal(r)
+	api.RegisterRaftServer(r, &raftserver.Raft{Members: m.members})
+	api.RegisterRaftMembershipServer(r, &raftserver.Membership{})
+}
+
+// RegisterLocal adds the services of the socket: all but those between managers.
+func (m *Manager) RegisterLocal(r grpc.ServiceRegistrar) {
+	s := m.services
+	api.RegisterControlServer(r, s.control)
+	api.RegisterWatchServer(r, s.watch)
+	api.RegisterCAServer(r, s.ca)
+	api.RegisterNodeCAServer(r, s.ca)
+	api.RegisterDispatcherServer(r, s.dispatcher)
+	api.RegisterHealthServer(r, s.health)
+	api.RegisterLogsServer(r, &logbroker.Logs{})
+	api.RegisterLogBrokerServer(r, &logbroker.Broker{})
+	api.RegisterResourceAllocatorServer(r, &resourceapi.Server{})
+}
+
+// loops are the reconcile loops in the order in which a task passes them.
+func (m *Manager) loops() []loop.Any {
+	return []loop.Any{
+		orchestrator.Loop(),
+		allocator.Loop(),
+		scheduler.Loop(),
+		reaper.Loop(),
+		issuer.New(issuer.Config{ClusterID: m.cfg.Identity.ClusterID(), Now: m.cfg.Now}).Loop(),
+	}
+}
+
+// newJoinToken makes a join token for the root certificates caCert, PEM.
+func (m *Manager) newJoinToken(caCert []byte) (string, error) {
+	root, err := ca.ParseRoot(caCert, m.cfg.Now())
+	if err != nil {
+		return "", err
+	}
+	token, err := ca.NewToken(root)
+	return token.Reveal(), err
+}
+
+// managerWeight is the weight that every manager has in the lists that nodes get.
+const managerWeight = 10
+
+// peers are the managers that nodes may talk to.
+func (m *Manager) peers() ([]*api.WeightedPeer, <-chan struct{}) {
+	return []*api.WeightedPeer{{
+		Peer:   &api.Peer{NodeId: m.cfg.Identity.NodeID(), Addr: m.cfg.Addr},
+		Weight: managerWeight,
+	}}, nil
+}
+
+// members are the members of the raft group with what is known of each.
+func (m *Manager) members() []*api.RaftMember {
+	status := m.raft.Status()
+	members := make([]*api.RaftMember, 0, len(status.Members))
+	for _, member := range status.Members {
+		members = append(members, &api.RaftMember{
+			RaftId: member.RaftId, NodeId: member.NodeId, Addr: member.Addr,
+			Status: &api.RaftMemberStatus{Leader: member.RaftId == status.Leader, Reachability: api.RaftMemberStatus_REACHABLE},
+		})
+	}
+	return members
+}

@@ -1,0 +1,46 @@
+package node
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"skep/api"
+)
+
+// Config says what a node is. StateDir, Socket, Listen and Executor are required.
+type Config struct {
+	// StateDir holds everything that the node keeps.
+	StateDir string
+	// Socket is the path of the control API's unix socket.
+	Socket string
+	// Listen is the address that a manager listens on, "host:port"; port 0 is any.
+	Listen string
+	// Advertise is the address that other nodes reach a manager at; empty is the
+	// default route's source address, else loopback.
+	Advertise string
+	// JoinAddr and JoinToken are for the first start of a node that joins a swarm.
+	// Without them, and without an identity from an earlier start, it founds one.
+	JoinAddr, JoinToken string
+	// Availability is what the node asks for when it joins or founds.
+	Availability api.NodeSpec_Availability
+	// Hostname is what the node calls itself; empty is the machine's name.
+	Hostname string
+	// Generic are resources beside CPU and memory.
+	Generic []*api.GenericResource
+	// Executor is what runs tasks: "process" or "none".
+	Executor string
+	// StopTasks stops the node's tasks when Run ends. Otherwise they run on.
+	StopTasks bool
+	// ListenMetrics and ListenDebug serve metrics and profiles over HTTP; empty is nowhere.
+	ListenMetrics, ListenDebug string
+	// Version is what the node says it runs.
+	Version string
+	// Now is the wall clock of certificates and stored times; nil is time.Now.
+	Now func() time.Time
+	// Metrics takes and serves the node's metrics; nil means none.
+	Metrics *prometheus.Registry
+	// Log takes what an operator wants to know; nil discards.
+	Log *slog.Logger
+}
