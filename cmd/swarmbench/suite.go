@@ -1,0 +1,306 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"skep/api"
+)
+
+func suiteCommand() *cobra.Command {
+	s := &suite{}
+	c := &cobra.Command{
+		Use: "suite", Short: "Measure one of our managers in every way and compare with what is promised", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			s.report = func(r result) error {
+				s.missed = s.missed || r.Bar != "" && !r.Met
+				return r.print(c.OutOrStdout(), c.ErrOrStderr())
+			}
+			if err := s.run(c.Context()); err != nil {
+				return err
+			}
+			if s.missed {
+				return errors.New("not every promise is kept, see the lines with ✗")
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&s.swarmd, "swarmd", "bin/swarmd", "the manager to start")
+	c.Flags().IntVar(&s.agents, "agents", 1000, "how many agents")
+	c.Flags().DurationVar(&s.each, "each", 3*time.Second, "how long each rate is measured")
+	return c
+}
+
+// suite starts a manager for each measurement, in a directory of its own.
+type suite struct {
+	swarmd string
+	agents int
+	each   time.Duration
+	report func(result) error
+	missed bool
+}
+
+func (s *suite) run(ctx context.Context) error {
+	for _, measure := range []func(context.Context) error{s.start, s.empty, s.writes, s.certs, s.deploy, s.process, s.idle} {
+		if err := measure(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// swarm is a manager under measurement.
+type swarm struct {
+	child
+	suite        *suite
+	dir          string
+	addr, socket string
+	executor     string
+	pool         pool
+	control      api.ControlClient
+}
+
+// swarm starts a new manager.
+func (s *suite) newSwarm(ctx context.Context, executor string) (*swarm, error) {
+	dir, err := os.MkdirTemp("", "swarmbench")
+	if err != nil {
+		return nil, err
+	}
+	w := &swarm{suite: s, dir: dir, socket: filepath.Join(dir, "swarmd.sock"), executor: executor}
+	if w.addr, err = freeAddr(); err == nil {
+		err = w.start(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return w, nil
+}
+
+// start starts the manager and returns when it has answered.
+func (w *swarm) start(ctx context.Context) (err error) {
+	if w.child, err = start(ctx, w.socket, w.suite.swarmd, "--state-dir", filepath.Join(w.dir, "state"), "--listen-control-api", w.socket,
+		"--listen-remote-api", w.addr, "--executor", w.executor, "--log-level", "error"); err != nil {
+		return err
+	}
+	if w.pool, err = dialSocket(w.socket, 1); err != nil {
+		return err
+	}
+	w.control = api.NewControlClient(w.pool[0])
+	_, err = w.control.ListNodes(ctx, &api.ListNodesRequest{})
+	return err
+}
+
+// kill ends the manager as a power cut would.
+func (w *swarm) kill() {
+	w.pool.close()
+	w.child.stop()
+}
+
+func (w *swarm) end() {
+	w.kill()
+	_ = os.RemoveAll(w.dir) // in the temporary directory: it is nobody's if that fails
+}
+
+const (
+	startBar    = 300 * time.Millisecond
+	emptyMemory = 40 * megabyte
+	emptyCore   = 0.005
+	certsBar    = 2500 * time.Millisecond
+	deployBar   = 5 * time.Second
+	oneBar      = 50 * time.Millisecond
+	replaceBar  = 100 * time.Millisecond
+	writesPart  = 0.3
+	gatherTimes = 6
+	memoryTimes = 1.5
+)
+
+func (s *suite) start(ctx context.Context) error {
+	var all latencies
+	for range 5 {
+		began := time.Now()
+		w, err := s.newSwarm(ctx, "none")
+		if err != nil {
+			return err
+		}
+		all = append(all, time.Since(began))
+		w.end()
+	}
+	took := all.percentile(0.5)
+	return s.report(result{Bench: "start", Params: "empty state directory", Value: milliseconds(took), Unit: "ms",
+		Detail: "median of 5, to the first answer", Check: "the node is listed"}.promise("≤ 300 ms", took <= startBar))
+}
+
+func (s *suite) empty(ctx context.Context) error {
+	w, err := s.newSwarm(ctx, "process")
+	if err != nil {
+		return err
+	}
+	defer w.end()
+	if err := sleep(ctx, settle); err != nil {
+		return err
+	}
+	from, err := usageOf(w.pid)
+	if err != nil {
+		return err
+	}
+	if err := sleep(ctx, 20*time.Second); err != nil {
+		return err
+	}
+	to, err := usageOf(w.pid)
+	if err != nil {
+		return err
+	}
+	core := coreShare(from, to)
+	if err := s.report(result{Bench: "empty", Params: "memory", Value: float64(to.rss) / megabyte, Unit: "MiB",
+		Check: "read from /proc"}.promise("≤ 40 MB", to.rss <= emptyMemory)); err != nil {
+		return err
+	}
+	return s.report(result{Bench: "empty", Params: "CPU", Value: 100 * core, Unit: "% of core",
+		Detail: "over 20 s", Check: "read from /proc"}.promise("≤ 0.5 % of a core", core <= emptyCore))
+}
+
+func (s *suite) writes(ctx context.Context) error {
+	w, err := s.newSwarm(ctx, "none")
+	if err != nil {
+		return err
+	}
+	defer w.end()
+	l, err := measureLimits(ctx, s.each, 1, 64, 512)
+	if err != nil {
+		return err
+	}
+	one, err := measureWrites(ctx, w.socket, 1, s.each)
+	if err != nil {
+		return err
+	}
+	many, err := measureWrites(ctx, w.socket, 64, s.each)
+	if err != nil {
+		return err
+	}
+	most, err := measureWrites(ctx, w.socket, 512, s.each)
+	if err != nil {
+		return err
+	}
+	// What was acknowledged must survive.
+	w.kill()
+	if err := w.start(ctx); err != nil {
+		return err
+	}
+	for _, run := range []writes{one, many, most} {
+		if err := run.check(ctx, w.pool[0]); err != nil {
+			return fmt.Errorf("after kill -9 and a restart: %w", err)
+		}
+	}
+	const check = "every acknowledged config is there, also after kill -9 and a restart"
+	p50 := one.all.percentile(0.5)
+	for _, r := range []result{
+		result{Bench: "writes", Params: "clients=1, p50", Value: milliseconds(p50), Unit: "ms"}.against(milliseconds(l.sync + l.call)),
+		one.result(1).against(l.calls[1]),
+		many.result(64).against(l.calls[64]).promise("≥ 0.3 × empty calls", many.rate() >= writesPart*l.calls[64]),
+		result{Bench: "writes", Params: "64 clients beside 1", Value: many.rate() / one.rate(), Unit: "×"}.
+			promise("≥ 6 × one client", many.rate() >= gatherTimes*one.rate()),
+		most.result(512).against(l.calls[512]),
+	} {
+		r.Check = check
+		if err := s.report(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *suite) certs(ctx context.Context) error {
+	w, err := s.newSwarm(ctx, "none")
+	if err != nil {
+		return err
+	}
+	defer w.end()
+	const n = 1000
+	took, err := measureCerts(ctx, w.control, w.addr, n)
+	if err != nil {
+		return err
+	}
+	return s.report(certsResult(n, took).promise("≤ 2.5 s", took <= certsBar))
+}
+
+func (s *suite) deploy(ctx context.Context) error {
+	w, err := s.newSwarm(ctx, "none")
+	if err != nil {
+		return err
+	}
+	defer w.end()
+	f, err := startFleet(ctx, w.control, w.addr, s.agents)
+	if err != nil {
+		return err
+	}
+	defer f.end()
+	var one latencies
+	for range 20 {
+		d, err := measureDeploy(ctx, w.control, f, 1)
+		if err != nil {
+			return err
+		}
+		one = append(one, d.took)
+		if err := d.remove(ctx, w.control); err != nil {
+			return err
+		}
+	}
+	p50 := one.percentile(0.5)
+	if err := s.report(result{Bench: "deploy", Params: fmt.Sprintf("agents=%d, replicas=1, p50", s.agents), Value: milliseconds(p50), Unit: "ms",
+		Detail: one.String(), Check: "it runs on one of the agents"}.promise("≤ 50 ms", p50 <= oneBar)); err != nil {
+		return err
+	}
+	for _, replicas := range []int{1000, 10_000} {
+		d, err := measureDeploy(ctx, w.control, f, replicas)
+		if err != nil {
+			return err
+		}
+		r := d.result(s.agents, replicas)
+		if replicas == 10_000 {
+			used, err := usageOf(w.pid)
+			if err != nil {
+				return err
+			}
+			r.Detail += fmt.Sprintf(", manager at %d MiB", used.rss/megabyte)
+			r = r.promise("≤ 5 s (the reference: 24 s)", d.took <= deployBar)
+		}
+		if err := s.report(r); err != nil {
+			return err
+		}
+		if err := d.remove(ctx, w.control); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *suite) idle(ctx context.Context) error {
+	const watched = 15 * time.Second
+	yard, err := measureBare(ctx, s.agents, watched)
+	if err != nil {
+		return err
+	}
+	w, err := s.newSwarm(ctx, "none")
+	if err != nil {
+		return err
+	}
+	defer w.end()
+	got, err := measureIdle(ctx, w.control, w.addr, w.pid, s.agents, watched)
+	if err != nil {
+		return err
+	}
+	results := got.results(s.agents, yard)
+	results[0] = results[0].promise("≤ 1.5 × a bare server", got.perAgent <= memoryTimes*yard.perAgent)
+	for _, r := range results {
+		if err := s.report(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
