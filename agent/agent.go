@@ -173,7 +173,7 @@ func (a *Agent) TaskLogs(ctx context.Context, taskID string, follow bool, tail i
 func (a *Agent) holdSessions(ctx context.Context, description *api.NodeDescription) {
 	var wait backoff
 	for ctx.Err() == nil {
-		registered := false
+		began, registered := time.Now(), false
 		err := errors.New("the node cannot be described")
 		if description == nil {
 			description, _ = a.describe(ctx) // said at the start
@@ -189,7 +189,7 @@ func (a *Agent) holdSessions(ctx context.Context, description *api.NodeDescripti
 			description = changed.to
 			continue
 		}
-		if registered {
+		if registered && time.Since(began) > wait.bound { // one that fails at once is no success
 			wait = backoff{}
 		}
 		delay := wait.next(a.cfg.Random())

@@ -9,7 +9,7 @@ const (
 
 // backoff spreads the attempts of many agents that lost the same manager: the
 // bound doubles with each failure, the delay is anywhere below it. The zero
-// value is that of an agent that has just been registered.
+// value is that of an agent whose session was a success.
 type backoff struct{ bound time.Duration }
 
 // next returns how long to wait; random is in [0, 1).
