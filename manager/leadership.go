@@ -19,11 +19,15 @@ func (l leadership) Leader() (rpc.LeaderInfo, <-chan struct{}) {
 	return rpc.LeaderInfo{}, changed
 }
 
-// ReadBarrier waits until the store has what raft's read point asks for.
+// ReadBarrier waits until the store has what raft's read point asks for. Nothing
+// can be read of a swarm that is being founded.
 func (l leadership) ReadBarrier(ctx context.Context) error {
 	index, err := l.m.raft.ReadIndex(ctx)
 	if err != nil {
 		return err
 	}
-	return l.m.replica.waitApplied(ctx, index)
+	if err := l.m.replica.waitApplied(ctx, index); err != nil || l.m.Founded() {
+		return err
+	}
+	return l.m.AwaitServing(ctx)
 }

@@ -92,8 +92,7 @@ func New(cfg Config) (*Manager, error) {
 // Store is the state of the swarm as this manager has it.
 func (m *Manager) Store() *store.Store { return m.store }
 
-// Founded reports whether the swarm's cluster object is durable, after which
-// nobody needs Founding any more.
+// Founded reports whether the swarm's cluster object is durable.
 func (m *Manager) Founded() bool {
 	_, ok := m.store.Read().Clusters.Get(m.cfg.Identity.ClusterID())
 	return ok

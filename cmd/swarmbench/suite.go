@@ -92,7 +92,10 @@ func (w *swarm) start(ctx context.Context) (err error) {
 		return err
 	}
 	w.control = api.NewControlClient(w.pool[0])
-	_, err = w.control.ListNodes(ctx, &api.ListNodesRequest{})
+	r, err := w.control.ListNodes(ctx, &api.ListNodesRequest{})
+	if err == nil && len(r.Nodes) == 0 {
+		err = errors.New("check failed: a manager that answers lists no node")
+	}
 	return err
 }
 
