@@ -16,7 +16,7 @@ import (
 )
 
 // handshakeTimeout bounds how long a peer may take to shake hands.
-const handshakeTimeout = 10 * time.Second
+const handshakeTimeout = 15 * time.Second
 
 // Peer is who is at the other end of a connection, taken from its certificate.
 // The zero NodeID means that it showed none.

@@ -98,14 +98,26 @@ func (s *Signer) Sign(request []byte, subject Subject, now time.Time, lifetime t
 	return pem.EncodeToMemory(&pem.Block{Type: certificateBlock, Bytes: der}), nil
 }
 
-// CheckRequest reports what is wrong with a certificate signing request, nil
-// when Sign would take it.
+// CheckRequest reports what is wrong with the form of a certificate signing
+// request. Sign looks at its signature too.
 func CheckRequest(request []byte) error {
-	_, err := requestKey(request)
+	_, err := parseRequest(request)
 	return err
 }
 
 func requestKey(request []byte) (crypto.PublicKey, error) {
+	parsed, err := parseRequest(request)
+	if err != nil {
+		return nil, err
+	}
+	// The signature shows that whoever asks holds the private key.
+	if err := parsed.CheckSignature(); err != nil {
+		return nil, model.Errorf(model.Invalid, "certificate request: its signature is wrong: %w", err)
+	}
+	return parsed.PublicKey, nil
+}
+
+func parseRequest(request []byte) (*x509.CertificateRequest, error) {
 	if len(request) > maxRequest {
 		return nil, model.Errorf(model.Invalid, "certificate request: %d bytes, at most %d are taken", len(request), maxRequest)
 	}
@@ -131,9 +143,5 @@ func requestKey(request []byte) (crypto.PublicKey, error) {
 	default:
 		return nil, model.Errorf(model.Invalid, "certificate request: a key of type %s, ECDSA and RSA are taken", parsed.PublicKeyAlgorithm)
 	}
-	// The signature shows that whoever asks holds the private key.
-	if err := parsed.CheckSignature(); err != nil {
-		return nil, model.Errorf(model.Invalid, "certificate request: its signature is wrong: %w", err)
-	}
-	return parsed.PublicKey, nil
+	return parsed, nil
 }

@@ -168,7 +168,10 @@ func TestRequestsThatCannotBeSignedSayWhy(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			err := CheckRequest(test.request)
+			_, err := newSwarm(t, "c").signer.Sign(test.request, Subject{NodeID: "n", Org: "c"}, begin, 0)
+			if form := CheckRequest(test.request); form == nil != (test.want == "signature") {
+				t.Errorf("its form is judged %v", form)
+			}
 			if err == nil || !strings.Contains(err.Error(), test.want) || model.KindOf(err) != model.Invalid {
 				t.Errorf("error %v, want %q", err, test.want)
 			}

@@ -17,7 +17,10 @@ import (
 )
 
 const (
-	connectTimeout = 5 * time.Second
+	// dialTimeout bounds how long a manager may take to be reached,
+	// handshakeTimeout how long it may take to shake hands after that.
+	dialTimeout      = 5 * time.Second
+	handshakeTimeout = 15 * time.Second
 	// TLS connections buffer what they read, so gRPC does not.
 	secureReadBuffer = 0
 	// Nodes write small messages; what is larger passes the buffer by.
@@ -70,6 +73,9 @@ func DialSocket(path string, options ...grpc.DialOption) (*grpc.ClientConn, erro
 func Dial(addr string, secure credentials.TransportCredentials, options ...grpc.DialOption) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+addr, append(common(), append([]grpc.DialOption{
 		grpc.WithTransportCredentials(secure),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+			return (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", addr)
+		}),
 		grpc.WithReadBufferSize(secureReadBuffer),
 		grpc.WithWriteBufferSize(secureWriteBuffer),
 	}, options...)...)...)
@@ -84,7 +90,7 @@ func common() []grpc.DialOption {
 		grpc.WithIdleTimeout(0),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: 3 * time.Second},
-			MinConnectTimeout: connectTimeout,
+			MinConnectTimeout: dialTimeout + handshakeTimeout,
 		}),
 	}
 }

@@ -25,7 +25,10 @@ import (
 const (
 	attempts     = 5
 	attemptPause = 2 * time.Second
-	callTimeout  = 5 * time.Second
+	// A manager that a thousand nodes join at once answers late, and giving up
+	// would only have it shake hands again. One that is not there at all is
+	// noticed by the connection, much earlier.
+	callTimeout = 20 * time.Second
 )
 
 // Joiner asks managers for roots and certificates. Managers is required.

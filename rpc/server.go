@@ -23,7 +23,7 @@ const (
 	readBuffer  = 0
 	writeBuffer = 16 << 10
 	// connectTimeout bounds how long a new connection may take until it speaks HTTP/2.
-	connectTimeout = 10 * time.Second
+	connectTimeout = 20 * time.Second
 )
 
 // Config is what a server is made of.

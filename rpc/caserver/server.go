@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -30,7 +31,8 @@ type Config struct {
 	// ClusterID is the ID of the cluster object, and the organization of its
 	// certificates.
 	ClusterID string
-	// NewID makes node IDs; nil is model.NewID of crypto/rand.
+	// NewID makes the ID of a node when the one that follows from its request is
+	// taken; nil is model.NewID of crypto/rand.
 	NewID func() string
 }
 
@@ -137,20 +139,13 @@ func (s *Server) join(ctx context.Context, r *api.IssueNodeCertificateRequest) (
 	if _, known := api.NodeSpec_Availability_name[int32(r.GetAvailability())]; !known {
 		return nil, model.Errorf(model.Invalid, "join: availability %d is not known: it is active, pause or drain", r.GetAvailability())
 	}
+	// A node that did not see our answer asks again with the same request. Its ID
+	// follows from the request, so that it finds the node that it became.
+	id := idOf(r.GetCsr())
 	for attempt := 1; ; attempt++ {
-		id := s.cfg.NewID()
-		err := s.cfg.Store.Update(ctx, func(tx *store.Tx) error {
-			return tx.Create(&api.Node{
-				Id:   id,
-				Role: role,
-				Spec: &api.NodeSpec{DesiredRole: role, Membership: api.NodeSpec_ACCEPTED, Availability: r.GetAvailability()},
-				Certificate: &api.Certificate{
-					Csr: r.GetCsr(), Cn: id, Role: role,
-					Status: &api.IssuanceStatus{State: api.IssuanceStatus_PENDING},
-				},
-			})
-		})
+		err := s.create(ctx, id, role, r)
 		if model.KindOf(err) == model.Exists && attempt < idAttempts {
+			id = s.cfg.NewID()
 			continue
 		}
 		if err != nil {
@@ -158,6 +153,35 @@ func (s *Server) join(ctx context.Context, r *api.IssueNodeCertificateRequest) (
 		}
 		return &api.IssueNodeCertificateResponse{NodeId: id, NodeMembership: api.NodeSpec_ACCEPTED}, nil
 	}
+}
+
+// create makes the node id for a request, if a repetition of the same request
+// has not. The error is of kind Exists when id is, or was, another node's.
+func (s *Server) create(ctx context.Context, id string, role api.NodeRole, r *api.IssueNodeCertificateRequest) error {
+	if _, _, removed := s.members.Node(id); removed {
+		return model.Errorf(model.Exists, "join: node %s was removed", id)
+	}
+	return s.cfg.Store.Update(ctx, func(tx *store.Tx) error {
+		if n, ok := tx.Nodes.Get(id); ok && n.GetRole() == role && repeated(n, r.GetCsr()) {
+			return nil
+		}
+		return tx.Create(&api.Node{
+			Id:   id,
+			Role: role,
+			Spec: &api.NodeSpec{DesiredRole: role, Membership: api.NodeSpec_ACCEPTED, Availability: r.GetAvailability()},
+			Certificate: &api.Certificate{
+				Csr: r.GetCsr(), Cn: id, Role: role,
+				Status: &api.IssuanceStatus{State: api.IssuanceStatus_PENDING},
+			},
+		})
+	})
+}
+
+// idOf returns the ID of the node that joins with a request. It is as random as
+// the key in the request.
+func idOf(csr []byte) string {
+	sum := sha256.Sum256(csr)
+	return model.NewID(bytes.NewReader(sum[:]))
 }
 
 // admit returns the role that a token gives.

@@ -37,6 +37,12 @@ type swarm struct {
 
 func newSwarm(t testing.TB) swarm {
 	t.Helper()
+	return newSwarmOn(t, store.NewLocal(store.Config{}))
+}
+
+// newSwarmOn begins a swarm on a store that leads.
+func newSwarmOn(t testing.TB, on *store.Store) swarm {
+	t.Helper()
 	root, key, cert, err := ca.Bootstrap(clusterID, "manager", time.Now(), 0)
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +51,7 @@ func newSwarm(t testing.TB) swarm {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := swarm{identity: ca.NewIdentity(root, cert, nil), store: store.NewLocal(store.Config{}), tokens: rootCA.GetJoinTokens()}
+	s := swarm{identity: ca.NewIdentity(root, cert, nil), store: on, tokens: rootCA.GetJoinTokens()}
 	s.write(t, func(tx *store.Tx) error {
 		return errors.Join(
 			tx.Create(&api.Cluster{
@@ -325,18 +331,58 @@ func TestARepeatedRenewalIsTheSameRequest(t *testing.T) {
 	}
 }
 
+func TestARepeatedJoinIsTheSameNode(t *testing.T) {
+	t.Parallel()
+	s := newSwarm(t)
+	srv := New(Config{Store: s.store, ClusterID: clusterID})
+	req := &api.IssueNodeCertificateRequest{Csr: request(t), Token: s.tokens.GetWorker()}
+	first, err := srv.IssueNodeCertificate(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := s.store.Read().Version()
+	second, err := srv.IssueNodeCertificate(t.Context(), req)
+	if err != nil || second.GetNodeId() != first.GetNodeId() || s.store.Read().Version() != version {
+		t.Errorf("asked again it became %s, first it was %s (%v)", second.GetNodeId(), first.GetNodeId(), err)
+	}
+	other, err := srv.IssueNodeCertificate(t.Context(), &api.IssueNodeCertificateRequest{Csr: request(t), Token: s.tokens.GetWorker()})
+	if err != nil || other.GetNodeId() == first.GetNodeId() {
+		t.Errorf("another request became the same node (%v)", err)
+	}
+}
+
 func TestAnIDThatIsTakenIsReplaced(t *testing.T) {
 	t.Parallel()
 	s := newSwarm(t)
-	ids := []string{"manager", "manager", "fresh"}
+	csr := request(t)
+	taken := idOf(csr)
+	s.write(t, func(tx *store.Tx) error { return tx.Create(&api.Node{Id: taken}) })
+	ids := []string{"manager", "fresh"}
 	srv := New(Config{Store: s.store, ClusterID: clusterID, NewID: func() string { id := ids[0]; ids = ids[1:]; return id }})
-	resp, err := srv.IssueNodeCertificate(t.Context(), &api.IssueNodeCertificateRequest{Csr: request(t), Token: s.tokens.GetWorker()})
+	resp, err := srv.IssueNodeCertificate(t.Context(), &api.IssueNodeCertificateRequest{Csr: csr, Token: s.tokens.GetWorker()})
 	if err != nil || resp.GetNodeId() != "fresh" {
 		t.Errorf("%v, %v", resp, err)
 	}
 	always := New(Config{Store: s.store, ClusterID: clusterID, NewID: func() string { return "manager" }})
-	if _, err := always.IssueNodeCertificate(t.Context(), &api.IssueNodeCertificateRequest{Csr: request(t), Token: s.tokens.GetWorker()}); model.KindOf(err) != model.Exists {
+	if _, err := always.IssueNodeCertificate(t.Context(), &api.IssueNodeCertificateRequest{Csr: csr, Token: s.tokens.GetWorker()}); model.KindOf(err) != model.Exists {
 		t.Errorf("error %v", err)
+	}
+}
+
+func TestTheIDOfARemovedNodeIsNotGivenAgain(t *testing.T) {
+	t.Parallel()
+	s := newSwarm(t)
+	srv := New(Config{Store: s.store, ClusterID: clusterID})
+	req := &api.IssueNodeCertificateRequest{Csr: request(t), Token: s.tokens.GetWorker()}
+	s.write(t, func(tx *store.Tx) error {
+		cluster, _ := tx.Clusters.Get(clusterID)
+		cluster = model.Shallow(cluster)
+		cluster.BlacklistedCertificates = map[string]*api.BlacklistedCertificate{idOf(req.Csr): {}}
+		return tx.Update(cluster)
+	})
+	resp, err := srv.IssueNodeCertificate(t.Context(), req)
+	if err != nil || resp.GetNodeId() == idOf(req.Csr) {
+		t.Errorf("%v, %v", resp, err)
 	}
 }
 

@@ -8,22 +8,30 @@ import (
 	"skep/api"
 	"skep/internal/badinput"
 	"skep/rpc/controlapi"
+	"skep/store"
 )
 
 // Every RPC of Control, with each field missing, wrong or huge: an answer, or an
 // error with a sensible kind that has changed nothing; never a panic.
 func TestNoRequestBreaksTheServer(t *testing.T) {
 	t.Parallel()
-	badinput.Try(t, &api.Control_ServiceDesc, freshServer, goodRequests(t), sensible)
+	badinput.Try(t, &api.Control_ServiceDesc, freshServer(t), goodRequests(t), sensible)
 }
 
 func FuzzControl(f *testing.F) {
-	badinput.Fuzz(f, &api.Control_ServiceDesc, freshServer, goodRequests(f), sensible)
+	badinput.Fuzz(f, &api.Control_ServiceDesc, freshServer(f), goodRequests(f), sensible)
 }
 
-func freshServer(t testing.TB) badinput.Server {
-	s := newStore(t, cluster)
-	return badinput.Server{Impl: newServer(s), State: func() string { return stateOf(s) }}
+// freshServer returns what makes servers over the same small cluster.
+func freshServer(t testing.TB) func(testing.TB) badinput.Server {
+	var all []store.Object
+	for line := range lines(cluster) {
+		all = append(all, object(t, line))
+	}
+	return func(t testing.TB) badinput.Server {
+		s := storeOf(t, all)
+		return badinput.Server{Impl: newServer(s), State: func() string { return stateOf(s) }}
+	}
 }
 
 // goodRequests returns requests that are carried out, or refused for a reason

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,10 +59,20 @@ func now() time.Time { return time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC) }
 // newStore returns a store that holds the objects of text; all have version 1.
 func newStore(t testing.TB, text string) *store.Store {
 	t.Helper()
+	var all []store.Object
+	for line := range lines(text) {
+		all = append(all, object(t, line))
+	}
+	return storeOf(t, all)
+}
+
+// storeOf returns a store that holds copies of objects.
+func storeOf(t testing.TB, all []store.Object) *store.Store {
+	t.Helper()
 	s := store.NewLocal(store.Config{Now: now, Freeze: true})
 	err := s.Update(t.Context(), func(tx *store.Tx) error {
-		for line := range lines(text) {
-			if err := tx.Create(object(t, line)); err != nil {
+		for _, o := range all {
+			if err := tx.Create(proto.Clone(o).(store.Object)); err != nil {
 				return err
 			}
 		}
@@ -76,10 +87,10 @@ func newStore(t testing.TB, text string) *store.Store {
 // newServer returns a server over s. Its IDs are id1, id2, …; the node called
 // manager is the only member of raft.
 func newServer(s *store.Store) *controlapi.Server {
-	n := 0
+	var n atomic.Int64
 	return controlapi.New(controlapi.Config{
 		Store:          s,
-		NewID:          func() string { n++; return fmt.Sprintf("id%d", n) },
+		NewID:          func() string { return fmt.Sprintf("id%d", n.Add(1)) },
 		CheckTemplates: template.Check,
 		Members: func() []*api.RaftMember {
 			return []*api.RaftMember{{RaftId: 9, NodeId: "manager", Addr: "10.0.0.1:4242", Status: &api.RaftMemberStatus{Leader: true, Reachability: api.RaftMemberStatus_REACHABLE}}}

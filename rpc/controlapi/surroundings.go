@@ -46,10 +46,10 @@ func checkIngress(s *store.Snapshot, e *api.EndpointSpec) error {
 // it is taken on every node; two services may publish the same one in host mode,
 // and are then never placed on one node.
 func checkPorts(s *store.Snapshot, id string, e *api.EndpointSpec) error {
-	wanted := make(map[port]api.PortConfig_PublishMode)
+	wanted := make(map[port]*api.PortConfig)
 	for _, p := range e.GetPorts() {
 		if p.GetPublishedPort() != 0 {
-			wanted[portOf(p)] = p.GetPublishMode()
+			wanted[portOf(p)] = p
 		}
 	}
 	if len(wanted) == 0 {
@@ -61,11 +61,11 @@ func checkPorts(s *store.Snapshot, id string, e *api.EndpointSpec) error {
 		}
 		for _, held := range [][]*api.PortConfig{other.GetSpec().GetEndpoint().GetPorts(), other.GetEndpoint().GetPorts()} {
 			for _, p := range held {
-				mode, ok := wanted[portOf(p)]
-				if !ok || mode == api.PortConfig_HOST && p.GetPublishMode() == api.PortConfig_HOST {
+				want, ok := wanted[portOf(p)]
+				if !ok || want.GetPublishMode() == api.PortConfig_HOST && p.GetPublishMode() == api.PortConfig_HOST {
 					continue
 				}
-				return model.Errorf(model.Invalid, "port %s is already in use by service %q (%s), and one of them is published in ingress mode, which takes it on every node; publish another port", model.PortText(p), other.GetSpec().GetAnnotations().GetName(), other.GetId())
+				return model.Errorf(model.Invalid, "port %s is already in use by service %q (%s), and one of the two is published in ingress mode, which takes it on every node; publish another port", model.PortText(want), other.GetSpec().GetAnnotations().GetName(), other.GetId())
 			}
 		}
 	}
