@@ -20,9 +20,12 @@ const maxDepth = 12
 // Mutants yields copies of m that differ from it in one place each, and says in
 // which. Messages inside an Any of a known type are changed too. m stays as it
 // is; each copy belongs to the caller.
-func Mutants(m proto.Message) iter.Seq2[string, proto.Message] {
+func Mutants(m proto.Message) iter.Seq2[string, proto.Message] { return mutants(m, maxDepth) }
+
+// mutants is Mutants as deep as depth.
+func mutants(m proto.Message, depth int) iter.Seq2[string, proto.Message] {
 	return func(yield func(string, proto.Message) bool) {
-		w := walk{root: m, yield: yield}
+		w := walk{root: m, depth: depth, yield: yield}
 		w.message(nil, m.ProtoReflect())
 	}
 }
@@ -35,6 +38,7 @@ type step struct {
 
 type walk struct {
 	root  proto.Message
+	depth int
 	yield func(string, proto.Message) bool
 	done  bool
 }
@@ -73,7 +77,7 @@ func (w *walk) message(path []step, m protoreflect.Message) {
 			w.listField(path, field, m)
 		case field.Message() != nil:
 			w.mutant(path, name+" empty", func(m protoreflect.Message) { m.Set(field, m.NewField(field)) })
-			if len(path) < maxDepth {
+			if len(path) < w.depth {
 				inner := step{name, func(m protoreflect.Message) protoreflect.Message { return m.Mutable(field).Message() }}
 				w.message(append(path[:len(path):len(path)], inner), m.Get(field).Message())
 			}
@@ -123,7 +127,7 @@ func (w *walk) listField(path []step, field protoreflect.FieldDescriptor, m prot
 		list := m.Mutable(field).List()
 		list.Append(protoreflect.ValueOfMessage(list.NewElement().Message().Type().Zero()))
 	})
-	if len(path) >= maxDepth {
+	if len(path) >= w.depth {
 		return
 	}
 	// The first element, or one that is added.

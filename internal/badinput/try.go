@@ -39,10 +39,14 @@ func Try(t *testing.T, desc *grpc.ServiceDesc, fresh func(testing.TB) Server, go
 			if len(bases) == 1 && empty.ProtoReflect().Descriptor().Fields().Len() > 0 {
 				t.Fatalf("%s has no good request to begin with", method.MethodName)
 			}
-			server := fresh(t)
+			server := begin(t, fresh)
 			for i, base := range bases {
 				server = try(t, server, fresh, method, "unchanged", base, sensible)
-				for what, mutant := range Mutants(base) {
+				depth := maxDepth
+				if i == 0 {
+					depth = 1 // what lies deeper is not looked at while the rest is missing
+				}
+				for what, mutant := range mutants(base, depth) {
 					server = try(t, server, fresh, method, fmt.Sprintf("request %d: %s", i, what), mutant, sensible)
 				}
 			}
@@ -67,7 +71,7 @@ func Fuzz(f *testing.F, desc *grpc.ServiceDesc, fresh func(testing.TB) Server, g
 			f.Add(uint8(i), data) //nolint:gosec // no service has 256 methods
 		}
 	}
-	server := fresh(f)
+	server := begin(f, fresh)
 	f.Fuzz(func(t *testing.T, which uint8, data []byte) {
 		method := desc.Methods[int(which)%len(desc.Methods)]
 		request := requestOf(t.Context(), method)
@@ -82,25 +86,36 @@ func Fuzz(f *testing.F, desc *grpc.ServiceDesc, fresh func(testing.TB) Server, g
 // header, and more of it than gRPC takes is lost.
 const maxErrorText = 4 << 10
 
-func try(t *testing.T, server Server, fresh func(testing.TB) Server, method grpc.MethodDesc, what string, request proto.Message, sensible func(error) bool) Server {
+// trial is a server and the state it was last seen in.
+type trial struct {
+	Server
+	before string
+}
+
+func begin(t testing.TB, fresh func(testing.TB) Server) trial {
+	server := fresh(t)
+	return trial{server, server.State()}
+}
+
+// try makes one call and returns what the next one is made to.
+func try(t *testing.T, server trial, fresh func(testing.TB) Server, method grpc.MethodDesc, what string, request proto.Message, sensible func(error) bool) trial {
 	t.Helper()
-	before := server.State()
 	err, panicked := call(t.Context(), server.Impl, method, request)
+	changed := server.State() != server.before
 	switch {
 	case panicked != "":
 		t.Errorf("%s: panic: %s", what, panicked)
-		return fresh(t)
-	case err == nil && server.State() == before:
-		return server
+		return begin(t, fresh)
 	case err == nil:
-		return fresh(t)
 	case !sensible(err):
 		t.Errorf("%s: not a sensible error: %.1000s", what, err)
 	case len(err.Error()) > maxErrorText:
 		t.Errorf("%s: the error has %d bytes, of which a client sees none: %.200s…", what, len(err.Error()), err)
-	case server.State() != before:
+	case changed:
 		t.Errorf("%s: the state changed, and the answer is an error: %v", what, err)
-		return fresh(t)
+	}
+	if changed {
+		return begin(t, fresh)
 	}
 	return server
 }
