@@ -26,7 +26,7 @@ type applier struct {
 }
 
 func (n *Node) runApplier(ctx context.Context) error {
-	a := &applier{Node: n, due: due{size: n.snapshotSize.Load()}}
+	a := &applier{Node: n}
 	defer a.follow()
 	for {
 		orders, ok := n.orders.wait(ctx)

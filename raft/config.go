@@ -52,6 +52,9 @@ type Config struct {
 	// KeepEntries is how many entries before a snapshot stay in the log for
 	// followers that lag. Default: 500.
 	KeepEntries uint64
+	// SegmentBytes is the size from which on a file of the log is followed by a new one.
+	// Files are removed as a whole. Default: 16 MiB.
+	SegmentBytes int64
 	// StateMachine is what is replicated.
 	StateMachine StateMachine
 	// Log receives what an operator wants to know, and at debug level what the

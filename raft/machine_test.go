@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"testing"
 
@@ -14,7 +15,12 @@ import (
 	"skep/vfs"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(victimDir); dir != "" {
+		victim(dir)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // machine is a state machine whose state is the list of what it applied. It keeps the
 // rules that raft.StateMachine states for its user, and reports when raft breaks its own.
@@ -30,6 +36,7 @@ type machine struct {
 	changed chan struct{}
 	refused []string
 	story   []string // Lead and Follow
+	acked   []string // what was proposed here and applied
 
 	failApply error
 }
@@ -95,6 +102,7 @@ func (m *machine) Apply(entries []raft.Entry) error {
 				m.t.Errorf("entry %d of the own term is %q, which is not what was proposed next", e.Index, e.Data)
 				continue
 			}
+			m.acked = append(m.acked, string(e.Data))
 			m.waiting[0].outcome <- applied
 			m.waiting = m.waiting[1:]
 		}
@@ -201,6 +209,13 @@ func (m *machine) propose(data ...string) []<-chan outcome {
 	return out
 }
 
+// acknowledged returns what was proposed here and applied.
+func (m *machine) acknowledged() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.acked[:len(m.acked):len(m.acked)]
+}
+
 func (m *machine) contents() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -223,33 +238,35 @@ func config(fsys vfs.FS) raft.Config {
 // start runs a node until the test ends or stop is called.
 func start(t testing.TB, cfg raft.Config) *running {
 	t.Helper()
-	r := &running{machine: newMachine(t), err: make(chan error, 1)}
-	cfg.StateMachine = r.machine
+	return startMachine(t, cfg, newMachine(t))
+}
+
+func startMachine(t testing.TB, cfg raft.Config, m *machine) *running {
+	t.Helper()
+	r := &running{machine: m, err: make(chan error, 1)}
+	cfg.StateMachine = m
 	node, err := raft.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.node, r.machine.node = node, node
+	r.node, m.node = node, node
 	ctx, end := context.WithCancel(context.WithoutCancel(t.Context()))
 	r.end = end
-	var once sync.Once
 	go func() { r.err <- node.Run(ctx) }()
-	t.Cleanup(func() {
-		once.Do(func() {
-			end()
-			if r.err != nil {
-				<-r.err
-			}
-		})
-	})
+	t.Cleanup(func() { _ = r.stop() })
 	return r
 }
 
-// stop ends the node and returns what Run returned.
+// stop ends the node, if it has not ended, and returns what Run returned.
 func (r *running) stop() error {
 	r.end()
+	return r.wait()
+}
+
+// wait waits until Run has returned, and returns its error.
+func (r *running) wait() error {
 	err := <-r.err
-	r.err = nil
+	r.err <- err // for whoever asks again
 	return err
 }
 
@@ -257,4 +274,30 @@ func (r *running) stop() error {
 func (r *running) lead(t testing.TB) {
 	t.Helper()
 	r.until(t.Context(), "it leads", func() bool { return r.term != 0 })
+}
+
+// lead starts a node and waits until it leads.
+func lead(t testing.TB, cfg raft.Config) *running {
+	t.Helper()
+	r := start(t, cfg)
+	r.lead(t)
+	return r
+}
+
+// apply proposes, one after the other, and wants everything applied.
+func (r *running) apply(t testing.TB, data ...string) {
+	t.Helper()
+	for _, d := range data {
+		if got := <-r.propose(d)[0]; got != applied {
+			t.Fatalf("%q was %s", d, got)
+		}
+	}
+}
+
+func numbered(from, to int) []string {
+	var out []string
+	for i := from; i <= to; i++ {
+		out = append(out, fmt.Sprintf("entry %d", i))
+	}
+	return out
 }

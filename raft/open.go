@@ -41,7 +41,9 @@ func New(cfg Config) (*Node, error) {
 }
 
 func (n *Node) open() error {
-	logs := wal.Config{FS: n.cfg.FS, Dir: path.Join(n.cfg.Dir, "log"), Key: seal.Key(n.cfg.Key)}
+	logs := wal.Config{
+		FS: n.cfg.FS, Dir: path.Join(n.cfg.Dir, "log"), Key: seal.Key(n.cfg.Key), SegmentBytes: n.cfg.SegmentBytes,
+	}
 	n.snapshots = snap.Dir{FS: n.cfg.FS, Path: path.Join(n.cfg.Dir, "snapshots"), Key: logs.Key}
 	for _, dir := range []string{logs.Dir, n.snapshots.Path} {
 		if err := vfs.MakeDir(n.cfg.FS, dir); err != nil {

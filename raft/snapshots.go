@@ -14,25 +14,23 @@ import (
 )
 
 // due decides when the applier takes a snapshot.
-type due struct {
-	entries, bytes uint64 // applied since the last one
-	size           uint64 // of the last one
-}
+type due struct{ entries, bytes uint64 } // applied since the last one
 
 func (d *due) applied(e *raftpb.Entry) {
 	d.entries++
 	d.bytes += entrySize(e)
 }
 
-// now reports whether a snapshot is worth its cost. A large state is not written again for
-// a few small entries: the log may grow to a quarter of it, within SnapshotBytes.
-func (d *due) now(c Config) bool {
-	return d.bytes >= c.SnapshotBytes || d.entries >= c.SnapshotEntries && d.bytes >= d.size/4
+// now reports whether a snapshot is worth its cost, when the last one had size bytes. A
+// large state is not written again for a few small entries: the log may grow to a
+// quarter of it, within SnapshotBytes.
+func (d *due) now(c Config, size uint64) bool {
+	return d.bytes >= c.SnapshotBytes || d.entries >= c.SnapshotEntries && d.bytes >= size/4
 }
 
 // capture takes a snapshot, if one is due and none is being written, and has it written.
 func (a *applier) capture(ctx context.Context, last *raftpb.Entry) error {
-	if !a.due.now(a.cfg) || a.writing.Swap(true) {
+	if !a.due.now(a.cfg, a.snapshotSize.Load()) || a.writing.Swap(true) {
 		return nil
 	}
 	state, err := a.cfg.StateMachine.Snapshot()
@@ -45,7 +43,7 @@ func (a *applier) capture(ctx context.Context, last *raftpb.Entry) error {
 		Conf: members.conf, Members: members.members, Removed: members.removed,
 		ID: a.id, Owner: a.cfg.NodeID,
 	}
-	a.due = due{size: a.snapshotSize.Load()}
+	a.due = due{}
 	a.group.Go(func() error {
 		defer a.writing.Store(false)
 		return a.writeSnapshot(ctx, meta, state)

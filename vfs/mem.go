@@ -30,6 +30,7 @@ func NewMem() *Mem { return &Mem{root: newDir()} }
 // operations that lead from the durable state to the seen one.
 type inode struct {
 	isDir    bool
+	name     string // of a file: the last one it was given
 	modified time.Time
 
 	data    []byte
@@ -149,7 +150,7 @@ func (m *Mem) do(op Op, name string, f func(name string) error) error {
 		m.mu.Unlock()
 	}
 	if err != nil {
-		return &fs.PathError{Op: op.String(), Path: name, Err: err}
+		return pathError(op, name, err)
 	}
 	return nil
 }
@@ -165,14 +166,14 @@ func (m *Mem) Create(name string) (File, error) {
 		n, ok := d.names[base]
 		switch {
 		case !ok:
-			n = &inode{modified: time.Now()}
+			n = &inode{name: name, modified: time.Now()}
 			d.change(change{add: base, node: n})
 		case n.isDir:
 			return syscall.EISDIR
 		default:
 			m.write(n, write{truncate: true})
 		}
-		file = &memFile{fs: m, node: n, name: name, writable: true}
+		file = &memFile{fs: m, node: n, writable: true}
 		return nil
 	})
 	if err != nil {
@@ -197,7 +198,7 @@ func (m *Mem) open(name string, writable bool) (File, error) {
 		if n.isDir && writable {
 			return syscall.EISDIR
 		}
-		file = &memFile{fs: m, node: n, name: name, writable: writable}
+		file = &memFile{fs: m, node: n, writable: writable}
 		return nil
 	})
 	if err != nil {
@@ -286,6 +287,7 @@ func (m *Mem) Rename(oldname, newname string) error {
 			}
 			m.used -= target.size()
 		}
+		n.name = newname
 		if from == to {
 			from.change(change{remove: oldbase, add: newbase, node: n})
 			return nil
@@ -364,7 +366,7 @@ func (m *Mem) Stat(name string) (fs.FileInfo, error) {
 		if err != nil {
 			return err
 		}
-		info = n.info(name)
+		info = n.info(path.Base(name))
 		return nil
 	})
 	return info, err

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"maps"
 	"math/rand/v2"
+	"path"
 	"slices"
 	"strings"
 )
@@ -289,12 +290,12 @@ func without(n, skip int) []int {
 // functions say, all durable. The lock is held.
 func (m *Mem) image(content func(*inode) []byte, names func(*inode) map[string]*inode) *Mem {
 	made := map[*inode]*inode{}
-	var build func(n *inode) *inode
-	build = func(n *inode) *inode {
+	var build func(at string, n *inode) *inode
+	build = func(at string, n *inode) *inode {
 		if done, ok := made[n]; ok {
 			return done
 		}
-		c := &inode{isDir: n.isDir, modified: n.modified}
+		c := &inode{isDir: n.isDir, name: at, modified: n.modified}
 		made[n] = c
 		if !n.isDir {
 			c.data = slices.Clone(content(n))
@@ -304,12 +305,12 @@ func (m *Mem) image(content func(*inode) []byte, names func(*inode) map[string]*
 		c.names, c.durableNames = map[string]*inode{}, map[string]*inode{}
 		below := names(n)
 		for _, name := range slices.Sorted(maps.Keys(below)) {
-			child := build(below[name])
+			child := build(path.Join(at, name), below[name])
 			c.names[name], c.durableNames[name] = child, child
 		}
 		return c
 	}
-	out := &Mem{root: build(m.root), capacity: m.capacity}
+	out := &Mem{root: build("", m.root), capacity: m.capacity}
 	out.used = out.root.size()
 	return out
 }

@@ -14,7 +14,6 @@ import (
 type memFile struct {
 	fs       *Mem
 	node     *inode
-	name     string
 	writable bool
 
 	mu     sync.Mutex
@@ -44,8 +43,20 @@ func (m *Mem) room(n *inode, off int64, size int) int {
 	return max(size-int(grow-free), 0)
 }
 
+// fail returns the error of an operation, with the lock of the file system not held.
 func (f *memFile) fail(op Op, err error) error {
-	return &fs.PathError{Op: op.String(), Path: f.name, Err: err}
+	return pathError(op, f.name(), err)
+}
+
+func pathError(op Op, name string, err error) error {
+	return &fs.PathError{Op: op.String(), Path: name, Err: err}
+}
+
+// name returns the name that the file has now: a rule or a trace goes by that.
+func (f *memFile) name() string {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	return f.node.name
 }
 
 // usable checks that the file is open, and writable if that matters.
@@ -85,7 +96,7 @@ func (f *memFile) readAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, f.fail(OpRead, syscall.EINVAL)
 	}
-	if err := f.fs.before(OpRead, f.name); err != nil {
+	if err := f.fs.before(OpRead, f.name()); err != nil {
 		return 0, f.fail(OpRead, err)
 	}
 	f.fs.mu.Lock()
@@ -124,7 +135,7 @@ func (f *memFile) writeAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, f.fail(OpWrite, syscall.EINVAL)
 	}
-	err := f.fs.before(OpWrite, f.name)
+	err := f.fs.before(OpWrite, f.name())
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
 	if err != nil {
@@ -140,7 +151,7 @@ func (f *memFile) writeAt(p []byte, off int64) (int, error) {
 		f.fs.write(f.node, write{off: off, data: append([]byte(nil), p...)})
 	}
 	if err != nil {
-		return len(p), f.fail(OpWrite, err)
+		return len(p), pathError(OpWrite, f.node.name, err)
 	}
 	return len(p), nil
 }
@@ -175,7 +186,7 @@ func (f *memFile) Truncate(size int64) error {
 	if size < 0 {
 		return f.fail(OpTruncate, syscall.EINVAL)
 	}
-	if err := f.fs.before(OpTruncate, f.name); err != nil {
+	if err := f.fs.before(OpTruncate, f.name()); err != nil {
 		return f.fail(OpTruncate, err)
 	}
 	f.fs.mu.Lock()
@@ -196,7 +207,7 @@ func (f *memFile) Sync() error {
 	f.fs.mu.Lock()
 	covered := len(f.node.writes)
 	f.fs.mu.Unlock()
-	err = f.fs.before(OpSync, f.name)
+	err = f.fs.before(OpSync, f.name())
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
 	n := f.node
@@ -205,7 +216,7 @@ func (f *memFile) Sync() error {
 		for i := range n.writes[:covered] {
 			n.writes[i].doomed = true
 		}
-		return f.fail(OpSync, err)
+		return pathError(OpSync, n.name, err)
 	}
 	for _, w := range n.writes[:covered] {
 		if !w.doomed {
@@ -224,7 +235,7 @@ func (f *memFile) Stat() (fs.FileInfo, error) {
 	}
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
-	return f.node.info(f.name), nil
+	return f.node.info(path.Base(f.node.name)), nil
 }
 
 func (f *memFile) Close() error {
@@ -246,7 +257,7 @@ type memInfo struct {
 }
 
 func (n *inode) info(name string) memInfo {
-	return memInfo{name: path.Base(name), size: int64(len(n.data)), isDir: n.isDir, modified: n.modified}
+	return memInfo{name: name, size: int64(len(n.data)), isDir: n.isDir, modified: n.modified}
 }
 
 func (i memInfo) Name() string       { return i.name }

@@ -18,7 +18,8 @@ type Config struct {
 	// SegmentBytes is the size from which on a segment is followed by a new one.
 	// Default: 16 MiB.
 	SegmentBytes int64
-	// AheadBytes is how much is written ahead with zeros at a time. Default: 1 MiB.
+	// AheadBytes is how much is written ahead with zeros at a time. Default: 1 MiB, at
+	// most SegmentBytes.
 	AheadBytes int64
 }
 
@@ -27,7 +28,7 @@ func (c Config) withDefaults() Config {
 		c.SegmentBytes = 16 << 20
 	}
 	if c.AheadBytes == 0 {
-		c.AheadBytes = 1 << 20
+		c.AheadBytes = min(1<<20, c.SegmentBytes)
 	}
 	return c
 }

@@ -1,0 +1,230 @@
+package raft_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+
+	"skep/raft"
+	"skep/vfs"
+)
+
+// settled waits until all that follows from what was done is done.
+func (r *running) settled() { synctest.Wait() }
+
+func TestASnapshotReplacesTheLogBeforeIt(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*raft.Config){
+		"by entries": func(c *raft.Config) { c.SnapshotEntries = 100 },
+		"by bytes":   func(c *raft.Config) { c.SnapshotBytes = 100 << 10 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				m := vfs.NewMem()
+				cfg := config(m)
+				cfg.KeepEntries = 10
+				change(&cfg)
+				r := lead(t, cfg)
+				want := make([]string, 1000)
+				for i := range want {
+					want[i] = fmt.Sprintf("%d %s", i, strings.Repeat("x", 1000))
+					r.apply(t, want[i])
+					r.settled()
+				}
+				if got := files(t, m, "snapshots"); len(got) != 2 {
+					t.Errorf("the snapshots are %q, want the last two", got)
+				}
+				if err := r.stop(); err != nil {
+					t.Fatal(err)
+				}
+				r = lead(t, cfg)
+				if got := r.contents(); !slices.Equal(got, want) {
+					t.Errorf("after a restart it has %d entries, want %d", len(got), len(want))
+				}
+				if s := r.node.Status(); len(s.Members) != 1 || s.Members[0].GetAddr() != cfg.Addr {
+					t.Errorf("the members are %v", s.Members)
+				}
+			})
+		})
+	}
+}
+
+func TestOldSegmentsOfTheLogAreRemoved(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := vfs.NewMem()
+		cfg := config(m)
+		cfg.SnapshotBytes, cfg.SegmentBytes = 80<<10, 40<<10
+		r := lead(t, cfg)
+		for i := range 100 {
+			r.apply(t, fmt.Sprint(i)+strings.Repeat("x", 10<<10))
+			r.settled()
+		}
+		if got := files(t, m, "log"); len(got) > 5 {
+			t.Errorf("of 1,000 KiB the segments %q of 40 KiB are left", got)
+		}
+	})
+}
+
+func TestALargeStateIsNotWrittenAgainForAFewSmallEntries(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := vfs.NewMem()
+		cfg := config(m)
+		cfg.SnapshotEntries = 10
+		r := lead(t, cfg)
+		r.apply(t, strings.Repeat("x", 1<<20))
+		for _, data := range numbered(1, 15) {
+			r.apply(t, data)
+			r.settled()
+		}
+		first := files(t, m, "snapshots")
+		for _, data := range numbered(16, 200) {
+			r.apply(t, data)
+			r.settled()
+		}
+		if got := files(t, m, "snapshots"); len(first) != 1 || !slices.Equal(got, first) {
+			t.Errorf("the snapshots were %q and are %q, want no new one", first, got)
+		}
+	})
+}
+
+// twoSnapshots returns a file system with two snapshots, their names (the newest last),
+// the configuration, and what was applied.
+func twoSnapshots(t *testing.T) (*vfs.Mem, []string, raft.Config, []string) {
+	t.Helper()
+	m := vfs.NewMem()
+	cfg := config(m)
+	cfg.SnapshotEntries = 10
+	r := lead(t, cfg)
+	all := numbered(1, 45)
+	for _, data := range all {
+		r.apply(t, data)
+		r.settled()
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	names := files(t, m, "snapshots")
+	if len(names) != 2 {
+		t.Fatalf("the snapshots are %q, want two", names)
+	}
+	return m, names, cfg, all
+}
+
+// flip alters one bit in the middle of a file.
+func flip(t *testing.T, m *vfs.Mem, name string) {
+	t.Helper()
+	f, err := m.OpenReadWrite(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := len(b) / 2
+	if _, err := f.WriteAt([]byte{b[at] ^ 4}, int64(at)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestADamagedSnapshotFallsBackToTheOneBeforeAndTheLog(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m, names, cfg, want := twoSnapshots(t)
+		flip(t, m, path.Join("raft/snapshots", names[1]))
+		r := lead(t, cfg)
+		if got := r.contents(); !slices.Equal(got, want) {
+			t.Fatalf("it has %q, want %q", got, want)
+		}
+		// The damaged one is not kept as the fallback of the next.
+		for _, data := range numbered(46, 60) {
+			r.apply(t, data)
+			r.settled()
+		}
+		if got := files(t, m, "snapshots"); len(got) != 2 || slices.Contains(got, names[1]) {
+			t.Errorf("the snapshots are %q, want no %q", got, names[1])
+		}
+	})
+}
+
+func TestDamagedSnapshotsWithoutTheLogAreFatal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := vfs.NewMem()
+		cfg := config(m)
+		cfg.SnapshotBytes, cfg.SegmentBytes = 20<<10, 10<<10
+		r := lead(t, cfg)
+		for range 70 {
+			r.apply(t, strings.Repeat("x", 1<<10))
+			r.settled()
+		}
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+		var says []string
+		for _, name := range files(t, m, "snapshots") {
+			flip(t, m, path.Join("raft/snapshots", name))
+			says = append(says, name, "at offset", "restore the state directory")
+		}
+		cfg.StateMachine = newMachine(t)
+		_, err := raft.New(cfg)
+		if err == nil {
+			t.Fatal("it opened without the state")
+		}
+		for _, part := range append(says, "missing") {
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("%q does not say %q", err, part)
+			}
+		}
+	})
+}
+
+func TestASnapshotForWhichThereIsNoSpaceIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := vfs.NewMem()
+		cfg := config(m)
+		cfg.SnapshotEntries = 10
+		r := lead(t, cfg)
+		full := m.Inject(vfs.Rule{Op: vfs.OpWrite, Name: "*.snap.tmp", Err: syscall.ENOSPC})
+		for _, data := range numbered(1, 25) {
+			r.apply(t, data)
+			r.settled()
+		}
+		if got := files(t, m, "snapshots"); len(got) != 0 || full.Hits() != 2 {
+			t.Errorf("after %d attempts there are %q, want 2 and nothing", full.Hits(), got)
+		}
+		full.Remove()
+		for _, data := range numbered(26, 40) {
+			r.apply(t, data)
+			r.settled()
+		}
+		if got := files(t, m, "snapshots"); len(got) == 0 {
+			t.Error("there is space, and no snapshot")
+		}
+	})
+}
+
+func TestASnapshotThatFailsOtherwiseIsFatal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := vfs.NewMem()
+		cfg := config(m)
+		cfg.SnapshotEntries = 10
+		r := lead(t, cfg)
+		m.Inject(vfs.Rule{Op: vfs.OpSync, Name: "*.snap.tmp", Err: syscall.EIO})
+		r.propose(numbered(1, 25)...)
+		if err := r.wait(); !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), ".snap") {
+			t.Errorf("Run returned %v, want EIO and the name of the file", err)
+		}
+	})
+}
