@@ -111,6 +111,8 @@ func (s *Store) land(p *Pending) {
 // after the first of them and not handed over is dropped with it. What was
 // handed over is in the log's hands: it stays, on a head without the refused.
 func (s *Store) Refused(data [][]byte) {
+	s.handing <- struct{}{}
+	defer func() { <-s.handing }()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	refused := func(p *Pending) bool {
@@ -159,6 +161,8 @@ func (s *Store) rebase() {
 // Lead tells that this manager leads, from the given term on, and has applied
 // all that was in the log when it was elected.
 func (s *Store) Lead(term uint64) {
+	s.handing <- struct{}{}
+	defer func() { <-s.handing }()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.drop()
@@ -170,15 +174,24 @@ func (s *Store) Lead(term uint64) {
 
 // Follow tells that this manager no longer leads.
 func (s *Store) Follow() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.leading {
+	if !s.stepDown() {
 		return
 	}
-	s.leading = false
+	s.handing <- struct{}{}
+	defer func() { <-s.handing }()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.cfg.Logger.Info("the store follows", "raft.index", s.applied, "in flight", len(s.flight))
 	s.drop()
 	s.rebase()
+}
+
+// stepDown lets nothing more be taken or handed over.
+func (s *Store) stepDown() (led bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	led, s.leading = s.leading, false
+	return led
 }
 
 // drop fails all that is in flight.

@@ -134,7 +134,8 @@ func TestWhoLosesLeadershipSaysWhatMayHaveHappened(t *testing.T) {
 		synctest.Wait()
 		go func() { gathered = s.Update(t.Context(), create(service("s2", "shop"))) }()
 		synctest.Wait()
-		s.Follow()
+		go s.Follow()
+		synctest.Wait()
 		close(busy)
 		synctest.Wait()
 		wantKind(t, inLog, model.Unknown)
@@ -152,33 +153,45 @@ func TestWhoLosesLeadershipSaysWhatMayHaveHappened(t *testing.T) {
 	})
 }
 
-func TestARefusedEntryTakesWithItWhatWasNotHandedOver(t *testing.T) {
+func TestARefusedEntryTakesWithItWhatCameAfter(t *testing.T) {
+	t.Parallel()
+	s, log := held(store.Config{})
+	kept := propose(t, s, create(service("s1", "kept")))
+	refused := propose(t, s, create(service("s2", "refused")))
+	after := propose(t, s, create(service("s3", "after")))
+	s.Refused([][]byte{log.take(1), log.take(1)})
+	wantKind(t, refused.Wait(t.Context()), model.Unavailable)
+	wantKind(t, after.Wait(t.Context()), model.Unavailable)
+	if n := s.Proposed().Services.Len(); n != 1 {
+		t.Errorf("the proposed head has %d services, want the one that is kept", n)
+	}
+	next := propose(t, s, create(service("s4", "next")))
+	log.commit(t, s, 2)
+	must(t, kept.Wait(t.Context()))
+	must(t, next.Wait(t.Context()))
+	if got := versionOf(t, s.Read(), "s4"); got != 2 {
+		t.Errorf("after a refusal the next version is %d, want 2: not above its entry's index", got)
+	}
+}
+
+func TestARefusalWaitsForEntriesThatAreBeingHandedOver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, log := held(store.Config{})
-		kept := propose(t, s, create(service("s1", "kept")))
 		busy := make(chan struct{})
 		log.block = busy
-		var refused, gathered error
-		go func() { refused = s.Update(t.Context(), create(service("s2", "refused"))) }()
+		go s.Update(t.Context(), create(service("s1", "web")))
 		synctest.Wait()
-		go func() { gathered = s.Update(t.Context(), create(service("s3", "gathered"))) }()
+		returned := false
+		go func() { s.Refused([][]byte{log.take(0)}); returned = true }()
 		synctest.Wait()
-		s.Refused([][]byte{log.take(1)})
-		log.block = nil
+		if returned {
+			t.Error("Refused returned while Propose was under way")
+		}
 		close(busy)
 		synctest.Wait()
-		wantKind(t, refused, model.Unavailable)
-		wantKind(t, gathered, model.Unavailable)
-		if n := s.Proposed().Services.Len(); n != 1 {
-			t.Errorf("the proposed head has %d services, want the one that is kept", n)
-		}
-		next := propose(t, s, create(service("s4", "next")))
-		log.commit(t, s, 2)
-		must(t, kept.Wait(t.Context()))
-		must(t, next.Wait(t.Context()))
-		if got := versionOf(t, s.Read(), "s4"); got != 2 {
-			t.Errorf("after a refusal the next version is %d, want 2: not above its entry's index", got)
+		if !returned || s.Proposed().Services.Len() != 0 {
+			t.Errorf("returned %t with %d services, want true and none", returned, s.Proposed().Services.Len())
 		}
 	})
 }

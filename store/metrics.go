@@ -41,7 +41,7 @@ func newMetrics(s *Store, reg prometheus.Registerer) *metrics {
 		counts: newCounts(),
 		write:  histogram("swarm_store_write_tx_latency_seconds", "Time from the start of a write transaction until it is committed and applied."),
 		lock:   histogram("swarm_store_memory_store_lock_duration_seconds", "Time that a write transaction holds the store's lock."),
-		log:    histogram("swarm_raft_transaction_latency_seconds", "Time that a transaction is in the log until it is applied."),
+		log:    histogram("skep_store_commit_latency_seconds", "Time from taking a transaction until it is committed and applied."),
 
 		nodes:    desc("swarm_manager_nodes", "Number of nodes in each state.", "state"),
 		tasks:    desc("swarm_manager_tasks_total", "Number of tasks in each state.", "state"),

@@ -172,23 +172,41 @@ func (s *Store) transact(f func(*Tx) error) (p, after *Pending, err error) {
 // one is at it leaves its entry to that one, which is how entries gather.
 func (s *Store) hand() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.handing {
+	busy := s.giver
+	s.giver = true
+	s.mu.Unlock()
+	if busy {
 		return
 	}
-	s.handing = true
-	for s.handed < len(s.flight) {
-		data := make([][]byte, 0, len(s.flight)-s.handed)
-		for _, p := range s.flight[s.handed:] {
-			data = append(data, p.data)
-		}
-		s.handed = len(s.flight)
-		log := s.log
-		s.mu.Unlock()
-		log.Propose(data)
-		s.mu.Lock()
+	for s.give() {
 	}
-	s.handing = false
+}
+
+// give hands over once. It reports false when there is nothing.
+func (s *Store) give() bool {
+	s.handing <- struct{}{}
+	defer func() { <-s.handing }()
+	log, data := s.gathered()
+	if len(data) == 0 {
+		return false
+	}
+	log.Propose(data)
+	return true
+}
+
+func (s *Store) gathered() (Log, [][]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.handed == len(s.flight) || !s.leading {
+		s.giver = false
+		return nil, nil
+	}
+	data := make([][]byte, 0, len(s.flight)-s.handed)
+	for _, p := range s.flight[s.handed:] {
+		data = append(data, p.data)
+	}
+	s.handed = len(s.flight)
+	return s.log, data
 }
 
 // Edit changes one object in a transaction of its own: f gets a shallow copy,

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"fmt"
@@ -123,7 +124,7 @@ func (s *Snapshot) readRecords(r *bufio.Reader) error {
 	var n uint64
 	var lastKind Kind
 	var lastID string
-	var buf []byte
+	var buf bytes.Buffer
 	for {
 		length, err := binary.ReadUvarint(r)
 		if err != nil {
@@ -135,12 +136,12 @@ func (s *Snapshot) readRecords(r *bufio.Reader) error {
 		if length > maxRecord {
 			return fmt.Errorf("read object %d: it claims %d bytes, more than %d", n+1, length, maxRecord)
 		}
-		buf = slices.Grow(buf[:0], int(length))[:length]
-		if _, err := io.ReadFull(r, buf); err != nil {
+		buf.Reset()
+		if _, err := io.CopyN(&buf, r, int64(length)); err != nil { // grows with what comes, not with what is claimed
 			return fmt.Errorf("read object %d: cut short: %w", n+1, err)
 		}
 		var a api.StoreAction
-		if err := proto.Unmarshal(buf, &a); err != nil {
+		if err := proto.Unmarshal(buf.Bytes(), &a); err != nil {
 			return fmt.Errorf("decode object %d: %w", n+1, err)
 		}
 		o := targetOf(&a)

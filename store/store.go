@@ -10,13 +10,13 @@ import (
 )
 
 // Log makes transactions durable. Each element of data becomes one entry, in
-// the given order; Propose does not wait and does not call the store back on the
-// same goroutine before it returns, except for Apply and Applied. What came of
-// an entry arrives through Apply or Refused.
+// the given order. Propose does not wait; of the store it calls at most Apply and
+// Applied before it returns. What came of an entry arrives through Apply or Refused.
 //
-// A log that refuses an entry should also refuse what was proposed after it
-// until Refused has returned, because that was decided in the belief that the
-// refused one will be.
+// A log that has refused an entry refuses all that follow until the store is told
+// to lead again: they were decided in the belief that the refused one will be, and
+// their versions count on its index. No call of Propose is under way when Refused,
+// Follow or Lead return, so that what was decided before never comes after.
 type Log interface {
 	Propose(data [][]byte)
 }
@@ -65,6 +65,7 @@ func (c Config) withDefaults() Config {
 // Store is the state of the cluster on one manager.
 type Store struct {
 	cfg       Config
+	handing   chan struct{} // holds a token while the log is given entries; taken before mu
 	committed atomic.Pointer[Snapshot]
 	proposed  atomic.Pointer[Snapshot] // the same as committed while not leading
 
@@ -77,7 +78,7 @@ type Store struct {
 	flight   []*Pending // taken and not yet applied, in order
 	handed   int        // how many of flight the log has been given
 	bytes    int        // of flight
-	handing  bool       // a goroutine is giving entries to the log
+	giver    bool       // a goroutine is giving entries to the log
 	gate     gate
 	observer []*observation
 	feed     feed
@@ -89,8 +90,14 @@ type Store struct {
 // New returns an empty store that follows.
 func New(cfg Config) *Store {
 	cfg = cfg.withDefaults()
-	s := &Store{cfg: cfg, log: cfg.Log, reach: map[*reaching]struct{}{}, frozen: newFrozen(cfg.Freeze)}
-	s.feed = newFeed(cfg.HistoryEntries, cfg.HistoryBytes)
+	s := &Store{
+		cfg:     cfg,
+		log:     cfg.Log,
+		handing: make(chan struct{}, 1),
+		reach:   map[*reaching]struct{}{},
+		frozen:  newFrozen(cfg.Freeze),
+		feed:    newFeed(cfg.HistoryEntries, cfg.HistoryBytes),
+	}
 	s.committed.Store(empty())
 	s.proposed.Store(s.committed.Load())
 	s.metrics = newMetrics(s, cfg.Metrics)
