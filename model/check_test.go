@@ -31,7 +31,7 @@ func TestSpecsAreChecked(t *testing.T) {
 				for _, path := range arg.Vals {
 					switch arg.Key {
 					case "without":
-						clear(spec.ProtoReflect(), strings.Split(path, "."))
+						takeAway(spec.ProtoReflect(), strings.Split(path, "."))
 					case "long":
 						lengthen(spec.ProtoReflect(), strings.Split(path, "."))
 					default:
@@ -131,13 +131,13 @@ func verdict(err error) string {
 	return fmt.Sprintf("%s: %v\n", kinds[model.KindOf(err)], err)
 }
 
-func clear(m protoreflect.Message, path []string) {
+func takeAway(m protoreflect.Message, path []string) {
 	field := m.Descriptor().Fields().ByName(protoreflect.Name(path[0]))
 	if len(path) == 1 {
 		m.Clear(field)
 		return
 	}
-	clear(m.Mutable(field).Message(), path[1:])
+	takeAway(m.Mutable(field).Message(), path[1:])
 }
 
 func lengthen(m protoreflect.Message, path []string) {

@@ -77,12 +77,12 @@ func CheckConfigUpdate(old, spec *api.ConfigSpec) error {
 	return checkOnlyLabels("config", old.GetAnnotations(), spec.GetAnnotations(), old.GetData(), spec.GetData())
 }
 
-func checkOnlyLabels(what string, old, new *api.Annotations, oldData, newData []byte) error {
-	if new.GetName() != old.GetName() {
-		return Errorf(Invalid, "%s %.80q cannot be renamed to %.80q: only labels may change; create another", what, old.GetName(), new.GetName())
+func checkOnlyLabels(what string, was, is *api.Annotations, oldData, newData []byte) error {
+	if is.GetName() != was.GetName() {
+		return Errorf(Invalid, "%s %.80q cannot be renamed to %.80q: only labels may change; create another", what, was.GetName(), is.GetName())
 	}
 	if len(newData) > 0 && !bytes.Equal(oldData, newData) {
-		return Errorf(Invalid, "the data of %s %.80q cannot change: tasks rely on it; only labels may; create another and update the services that use it", what, old.GetName())
+		return Errorf(Invalid, "the data of %s %.80q cannot change: tasks rely on it; only labels may; create another and update the services that use it", what, was.GetName())
 	}
 	return nil
 }

@@ -77,7 +77,8 @@ func checkMode(spec *api.ServiceSpec) error {
 		{"replicated_job.total_completions", spec.GetReplicatedJob().GetTotalCompletions()},
 	} {
 		if n.value > MaxTasksOfService {
-			return Errorf(Invalid, "%s is %d: a service has from 0 to %d tasks; give a smaller number", n.name, int64(n.value), MaxTasksOfService) //nolint:gosec // a client's −1 arrives as 2⁶⁴−1 and is shown as what was meant
+			// A client's −1 arrives as 2⁶⁴−1, and is shown as what was meant.
+			return Errorf(Invalid, "%s is %d: a service has from 0 to %d tasks; give a smaller number", n.name, int64(n.value), MaxTasksOfService)
 		}
 	}
 	return nil

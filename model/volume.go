@@ -54,7 +54,7 @@ func CheckVolumeUpdate(old, spec *api.VolumeSpec) error {
 	if err := CheckWellFormed("volume", spec); err != nil {
 		return err
 	}
-	field := ""
+	var field string
 	switch {
 	case old.GetAnnotations().GetName() != spec.GetAnnotations().GetName():
 		field = "annotations.name"

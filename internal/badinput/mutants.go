@@ -60,8 +60,8 @@ func (w *walk) mutant(path []step, what string, change func(protoreflect.Message
 }
 
 func (w *walk) message(path []step, m protoreflect.Message) {
-	if any, ok := m.Interface().(*anypb.Any); ok {
-		w.any(path, any)
+	if packed, ok := m.Interface().(*anypb.Any); ok {
+		w.any(path, packed)
 	}
 	fields := m.Descriptor().Fields()
 	for i := 0; i < fields.Len() && !w.done; i++ {
@@ -72,7 +72,7 @@ func (w *walk) message(path []step, m protoreflect.Message) {
 		}
 		switch {
 		case field.IsMap():
-			w.mapField(path, field, m)
+			w.mapField(path, field)
 		case field.IsList():
 			w.listField(path, field, m)
 		case field.Message() != nil:
@@ -145,7 +145,7 @@ func (w *walk) listField(path []step, field protoreflect.FieldDescriptor, m prot
 	w.message(append(path[:len(path):len(path)], first), element)
 }
 
-func (w *walk) mapField(path []step, field protoreflect.FieldDescriptor, m protoreflect.Message) {
+func (w *walk) mapField(path []step, field protoreflect.FieldDescriptor) {
 	name := string(field.Name())
 	for what, key := range wrong(field.MapKey()) {
 		w.mutant(path, name+" with key "+what, func(m protoreflect.Message) {

@@ -68,7 +68,7 @@ func Fuzz(f *testing.F, desc *grpc.ServiceDesc, fresh func(testing.TB) Server, g
 			if err != nil {
 				f.Fatal(err)
 			}
-			f.Add(uint8(i), data) //nolint:gosec // no service has 256 methods
+			f.Add(uint8(i), data) // no service has 256 methods
 		}
 	}
 	server := begin(f, fresh)
@@ -100,7 +100,7 @@ func begin(t testing.TB, fresh func(testing.TB) Server) trial {
 // try makes one call and returns what the next one is made to.
 func try(t *testing.T, server trial, fresh func(testing.TB) Server, method grpc.MethodDesc, what string, request proto.Message, sensible func(error) bool) trial {
 	t.Helper()
-	err, panicked := call(t.Context(), server.Impl, method, request)
+	panicked, err := call(t.Context(), server.Impl, method, request)
 	changed := server.State() != server.before
 	switch {
 	case panicked != "":
@@ -122,7 +122,7 @@ func try(t *testing.T, server trial, fresh func(testing.TB) Server, method grpc.
 
 // call gives a handler the fields of request, as if they had been decoded, and
 // encodes its answer, which has to be possible if the request was.
-func call(ctx context.Context, impl any, method grpc.MethodDesc, request proto.Message) (err error, panicked string) {
+func call(ctx context.Context, impl any, method grpc.MethodDesc, request proto.Message) (panicked string, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			panicked = fmt.Sprintf("%v\n%s", p, debug.Stack())
@@ -139,7 +139,7 @@ func call(ctx context.Context, impl any, method grpc.MethodDesc, request proto.M
 	if err == nil && encodes(request) {
 		_, err = proto.Marshal(answer.(proto.Message))
 	}
-	return err, ""
+	return "", err
 }
 
 // encodes reports whether m could have arrived over the wire.
