@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"iter"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -53,8 +54,8 @@ func checkProcess(spec *api.TaskSpec) error {
 	if err := checkCommandLine(p); err != nil {
 		return err
 	}
-	if s := p.GetStopSignal(); s != "" && !signalName(s) {
-		return Errorf(Invalid, "process.stop_signal %.80q is not the name of a signal; write it as SIGTERM, SIGINT or SIGUSR1", s)
+	if s := p.GetStopSignal(); s != "" && !signal(s) {
+		return Errorf(Invalid, "process.stop_signal %.80q is not a signal; write it as SIGTERM, SIGINT or SIGUSR1, or as a number", s)
 	}
 	if err := checkProcessFiles("secrets", p.GetSecrets(), SecretsOf(spec)); err != nil {
 		return err
@@ -180,12 +181,16 @@ func checkProbedPort(spec *api.ServiceSpec) error {
 	return nil
 }
 
-// signalName reports whether name is that of a signal, with its SIG.
-func signalName(name string) bool {
-	switch name {
-	case "SIGABRT", "SIGALRM", "SIGBUS", "SIGCHLD", "SIGCONT", "SIGFPE", "SIGHUP", "SIGILL", "SIGINT", "SIGIO",
-		"SIGKILL", "SIGPIPE", "SIGPROF", "SIGPWR", "SIGQUIT", "SIGSEGV", "SIGSTOP", "SIGSYS", "SIGTERM", "SIGTRAP",
-		"SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGUSR1", "SIGUSR2", "SIGVTALRM", "SIGWINCH", "SIGXCPU", "SIGXFSZ":
+// signal reports whether text is a signal: a name, with or without its SIG, in
+// any case, or a number.
+func signal(text string) bool {
+	const highest = 64
+	if n, err := strconv.Atoi(text); err == nil {
+		return n > 0 && n <= highest
+	}
+	switch strings.TrimPrefix(strings.ToUpper(text), "SIG") {
+	case "ABRT", "ALRM", "BUS", "CHLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "KILL", "PIPE", "PROF", "PWR", "QUIT", "SEGV",
+		"STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ":
 		return true
 	}
 	return false
