@@ -82,7 +82,7 @@ func NewServer(cfg Config, register ...func(grpc.ServiceRegistrar)) (*grpc.Serve
 	}
 	s := &server{cfg: cfg, methods: make(map[string]*method)}
 	g := grpc.NewServer(
-		grpc.Creds(cfg.Credentials),
+		grpc.Creds(newPolitely(cfg.Credentials)),
 		grpc.MaxRecvMsgSize(MaxReceive),
 		grpc.MaxConcurrentStreams(cfg.MaxStreams),
 		grpc.ReadBufferSize(readBuffer),

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"skep/api"
 	"skep/client"
@@ -23,6 +24,7 @@ type disk struct {
 	mu    sync.Mutex
 	queue [][]byte
 	syncs int
+	spent time.Duration // in them
 }
 
 func newDisk(b *testing.B, s *store.Store) *disk {
@@ -65,9 +67,13 @@ func (d *disk) run(b *testing.B) {
 				b.Error(err)
 			}
 		}
+		began := time.Now()
 		if err := d.file.Sync(); err != nil {
 			b.Error(err)
 		}
+		d.mu.Lock()
+		d.spent += time.Since(began)
+		d.mu.Unlock()
 		for _, entry := range batch {
 			index++
 			if err := d.store.Apply(index, 1, entry); err != nil {
@@ -81,7 +87,7 @@ func (d *disk) run(b *testing.B) {
 // commit, answer; both sides in this process.
 func BenchmarkJoin(b *testing.B) {
 	const nodes = 1000
-	syncs := 0
+	syncs, spent := 0, time.Duration(0)
 	for b.Loop() {
 		b.StopTimer()
 		on := store.New(store.Config{})
@@ -106,9 +112,13 @@ func BenchmarkJoin(b *testing.B) {
 		if got := s.store.Read().Nodes.Len(); got != nodes+1 {
 			b.Errorf("%d nodes, want %d", got, nodes+1)
 		}
+		log.mu.Lock()
 		syncs += log.syncs
+		spent += log.spent
+		log.mu.Unlock()
 		b.StartTimer()
 	}
 	b.ReportMetric(float64(syncs)/float64(b.N), "fsyncs/op")
+	b.ReportMetric(spent.Seconds()/float64(b.N), "fsync-s/op")
 	b.ReportMetric(float64(nodes*b.N)/b.Elapsed().Seconds(), "certificates/s")
 }
