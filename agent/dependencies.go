@@ -20,41 +20,39 @@ type vault struct {
 	node     template.Node
 }
 
-// reset drops everything: a complete assignment follows.
-func (v *vault) reset() {
+// replace puts what a complete assignment holds in the place of everything, at
+// once: a task that reads meanwhile misses nothing that stays.
+func (v *vault) replace(secrets map[string]*api.Secret, configs map[string]*api.Config) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.secrets, v.configs, v.complete = nil, nil, true
+	v.secrets, v.configs, v.complete = secrets, configs, true
+}
+
+// change stores what is given, and deletes an ID for which that is nil.
+func (v *vault) change(secrets map[string]*api.Secret, configs map[string]*api.Config) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	change(&v.secrets, secrets)
+	change(&v.configs, configs)
+}
+
+func change[T any](stored *map[string]*T, changes map[string]*T) {
+	for id, value := range changes {
+		if value == nil {
+			delete(*stored, id)
+			continue
+		}
+		if *stored == nil {
+			*stored = make(map[string]*T)
+		}
+		(*stored)[id] = value
+	}
 }
 
 func (v *vault) setNode(node template.Node) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.node = node
-}
-
-func (v *vault) setSecret(id string, secret *api.Secret) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	set(&v.secrets, id, secret)
-}
-
-func (v *vault) setConfig(id string, config *api.Config) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	set(&v.configs, id, config)
-}
-
-// set stores value, or deletes id when value is nil.
-func set[T any](m *map[string]*T, id string, value *T) {
-	if value == nil {
-		delete(*m, id)
-		return
-	}
-	if *m == nil {
-		*m = make(map[string]*T)
-	}
-	(*m)[id] = value
 }
 
 // scope is what one task may see of the vault.

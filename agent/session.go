@@ -69,8 +69,11 @@ func (a *Agent) holdSession(ctx context.Context, description *api.NodeDescriptio
 	group.Go(func() error { return s.assignments(ctx) })
 	group.Go(func() error { return s.report(ctx) })
 	group.Go(func() error { return s.serveLogs(ctx) })
-	group.Go(func() error { return s.beat(ctx, description) })
-	return true, group.Wait()
+	// What ended one of the others is also what beat returns.
+	err = s.beat(ctx, description)
+	cancel(err)
+	_ = group.Wait()
+	return true, err
 }
 
 // cause returns why ctx ended, if it did, else err.

@@ -112,21 +112,24 @@ type assignment struct {
 // assign carries out a message. New tasks start when they are on disk: a task
 // that a crash left running is never one that nobody knows of.
 func (w *worker) assign(ctx context.Context, a assignment) error {
-	if a.complete {
-		w.vault.reset()
-	}
 	assigned := make(map[string]bool)
-	// What a task needs comes first, whatever the order.
+	secrets, configs := make(map[string]*api.Secret), make(map[string]*api.Config)
 	for _, change := range a.changes {
 		remove := change.GetAction() == api.AssignmentChange_REMOVE
 		switch item := change.GetAssignment().GetItem().(type) {
 		case *api.Assignment_Secret:
-			w.vault.setSecret(item.Secret.GetId(), unless(remove, item.Secret))
+			secrets[item.Secret.GetId()] = unless(remove, item.Secret)
 		case *api.Assignment_Config:
-			w.vault.setConfig(item.Config.GetId(), unless(remove, item.Config))
+			configs[item.Config.GetId()] = unless(remove, item.Config)
 		case *api.Assignment_Task:
 			assigned[item.Task.GetId()] = !remove
 		}
+	}
+	// What a task needs comes first, whatever the order.
+	if a.complete {
+		w.vault.replace(secrets, configs)
+	} else {
+		w.vault.change(secrets, configs)
 	}
 	w.mu.Lock()
 	for _, change := range a.changes {

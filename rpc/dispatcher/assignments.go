@@ -74,7 +74,6 @@ func (d *Dispatcher) assign(ctx context.Context, id string, send func(*dispatch.
 		if err := send(set, messages); err != nil {
 			return err
 		}
-		messages = nil
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)

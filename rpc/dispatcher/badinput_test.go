@@ -17,11 +17,8 @@ import (
 	"skep/rpc"
 )
 
-// served is a dispatcher whose handlers are called by n1, which is registered.
-type served struct {
-	*cluster
-	session string
-}
+// served is a dispatcher whose handlers n1 calls, which is registered as session1.
+type served struct{ *cluster }
 
 // sensible is what a worker may be answered.
 func sensible(err error) bool {
@@ -90,7 +87,7 @@ func TestNothingThatAWorkerSendsHarmsAManager(t *testing.T) {
 }
 
 func serve(t *testing.T) *served {
-	s := &served{cluster: newCluster(t)}
+	s := &served{newCluster(t)}
 	s.lead()
 	s.create(task("t", "n1"), &api.Volume{Id: "v", Spec: &api.VolumeSpec{Annotations: &api.Annotations{Name: "v"}}, PublishStatus: []*api.VolumePublishStatus{{NodeId: "n1"}}})
 	if err := s.call(&api.SessionRequest{}); err != nil {

@@ -20,7 +20,7 @@ import (
 	"skep/store"
 )
 
-func benchmarked(b *testing.B, nodes, tasks int) (*store.Store, *dispatcher.Dispatcher) {
+func benchmarked(b testing.TB, nodes, tasks int) (*store.Store, *dispatcher.Dispatcher) {
 	b.Helper()
 	s := store.NewLocal(store.Config{})
 	for n := range nodes {
