@@ -6,6 +6,10 @@ import (
 	"skep/store"
 )
 
+// afterFailure is how long keys wait that were to be planned again by a call of
+// which a write was left out.
+const afterFailure = 5 * time.Second
+
 // machine is the running state of one loop, whatever its keys.
 type machine interface {
 	name() string
@@ -75,6 +79,15 @@ func (m *keyed[K]) plan(env *Env, st *step, most int) int {
 		delete(m.queued, k)
 		m.wakes.drop(k)
 	}
-	m.loop.Plan(env, st.tx.Snapshot, keys, &Plan[K]{st, m})
+	out := &Plan[K]{step: st, m: m}
+	failed := st.failed
+	m.loop.Plan(env, st.tx.Snapshot, keys, out)
+	for _, k := range out.again {
+		if st.failed > failed {
+			m.wakes.set(k, env.Now.Add(afterFailure))
+		} else {
+			m.mark(k)
+		}
+	}
 	return n
 }

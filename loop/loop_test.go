@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"skep/api"
 	"skep/loop"
 	"skep/model"
@@ -358,5 +361,53 @@ func (l *heldLog) commit(t *testing.T, s *store.Store) {
 		if err := s.Apply(l.index, 1, d); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestAPlanOfWhichAWriteWasLeftOutGoesOnLater(t *testing.T) {
+	t.Parallel()
+	start := time.Unix(1000, 0)
+	s := store.NewLocal(store.Config{})
+	plans := 0
+	r := runner(s, 0, copier(func(_ *loop.Env, _ *store.Snapshot, key string, out *loop.Plan[string]) {
+		plans++
+		out.Create(&api.Secret{Id: key, Spec: &api.SecretSpec{Data: make([]byte, 2<<20)}})
+		out.Again(key)
+	}))
+	defer r.Close()
+	addConfigs(t, s, 1)
+	next, busy, err := r.Step(start)
+	if err == nil || busy || plans != 1 {
+		t.Errorf("error %v, busy %v after %d plans, want an error, and false after 1", err, busy, plans)
+	}
+	if want := start.Add(5 * time.Second); !next.Equal(want) {
+		t.Errorf("next is %v, want %v", next, want)
+	}
+}
+
+func TestMetricsCountWhatLoopsDo(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	metrics, err := loop.NewMetrics(reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := store.NewLocal(store.Config{})
+	r := loop.NewRunner(loop.Config{Store: s, Loops: []loop.Any{copier(copyOnce), marker()}, Metrics: metrics})
+	defer r.Close()
+	addConfigs(t, s, 3)
+	step(t, r, time.Time{})
+	want := `
+		# HELP skep_loop_keys_total Keys that the loop planned.
+		# TYPE skep_loop_keys_total counter
+		skep_loop_keys_total{loop="copier"} 3
+		skep_loop_keys_total{loop="marker"} 6
+		# HELP skep_loop_writes_total Writes that the loop made.
+		# TYPE skep_loop_writes_total counter
+		skep_loop_writes_total{loop="copier"} 3
+		skep_loop_writes_total{loop="marker"} 3
+	`
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "skep_loop_keys_total", "skep_loop_writes_total"); err != nil {
+		t.Error(err)
 	}
 }

@@ -8,8 +8,9 @@ import (
 
 // Plan takes what a loop decides.
 type Plan[K comparable] struct {
-	step *step
-	m    *keyed[K]
+	step  *step
+	m     *keyed[K]
+	again []K
 }
 
 // Create adds an object, which belongs to the store from then on.
@@ -33,12 +34,10 @@ func (p *Plan[K]) Left() int {
 	return p.step.left
 }
 
-// Again makes keys dirty, behind those that are dirty already.
-func (p *Plan[K]) Again(keys ...K) {
-	for _, k := range keys {
-		p.m.mark(k)
-	}
-}
+// Again makes keys dirty, behind those that are dirty already. After a call in
+// which a write was left out that takes some seconds, as the same would happen
+// again.
+func (p *Plan[K]) Again(keys ...K) { p.again = append(p.again, keys...) }
 
 // WakeAt makes a key dirty at a time, unless it is planned before.
 func (p *Plan[K]) WakeAt(k K, at time.Time) { p.m.wakes.set(k, at) }

@@ -2,6 +2,7 @@ package loop
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"skep/model"
@@ -29,12 +30,14 @@ func (r *Runner) Run(ctx context.Context) error {
 		switch {
 		case err == nil:
 			pause = 0
+		case errors.As(err, &leftOut{}):
+			r.log.Error("writes were left out of a step", "err", err)
 		case model.KindOf(err) == model.Unavailable, model.KindOf(err) == model.Exhausted:
 			// Not leading: a Reset follows when this manager leads again. Too large: the
 			// next step is smaller.
 			r.log.Debug("step not taken", "err", err)
 		default:
-			r.log.Error("step left something out", "err", err)
+			r.log.Error("step not taken", "err", err)
 			pause = min(max(firstPause, 2*pause), lastPause)
 		}
 		if err := r.await(ctx, next, busy, pause); err != nil {

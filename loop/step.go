@@ -17,6 +17,8 @@ const (
 	// objectBytes is the largest object that a loop may write: one that the log
 	// would refuse is left out alone, with an error, and holds up nothing else.
 	objectBytes = 1400 << 10
+	// mostErrors is how many errors of one step are told in full.
+	mostErrors = 5
 )
 
 // step is one transaction of a runner: what its loops have written, and what
@@ -29,7 +31,8 @@ type step struct {
 	bytes   int
 	writes  int // of all loops
 	effects []Effect
-	errs    []error
+	failed  int
+	errs    []error // the first of those that failed
 }
 
 // begin gives the step to a loop.
@@ -67,7 +70,9 @@ func (st *step) tooLarge(verb string, o store.Object) bool {
 // plan that tries again comes to an end.
 func (st *step) fail(verb string, o store.Object, err error) {
 	st.left--
-	st.errs = append(st.errs, fmt.Errorf("%s: %s %s %s: %w", st.loop, verb, store.KindOf(o), o.GetId(), err))
+	if st.failed++; st.failed <= mostErrors {
+		st.errs = append(st.errs, fmt.Errorf("%s: %s %s %s: %w", st.loop, verb, store.KindOf(o), o.GetId(), err))
+	}
 }
 
 // done takes note of a write and brings views and keys of all loops up to it.
@@ -101,4 +106,15 @@ func added(c store.Change) int {
 	return proto.Size(c.New)
 }
 
-func (st *step) err() error { return errors.Join(st.errs...) }
+// err returns what was left out, nil if nothing was.
+func (st *step) err() error {
+	if st.failed == 0 {
+		return nil
+	}
+	return leftOut{fmt.Errorf("%d writes were left out of a step: %w", st.failed, errors.Join(st.errs...))}
+}
+
+// leftOut is the error of a step that was taken without some of its writes.
+type leftOut struct{ error }
+
+func (e leftOut) Unwrap() error { return e.error }

@@ -51,7 +51,7 @@ func (p *planning) keep(svc *api.Service, k key, t *api.Task, others []*api.Task
 			p.desire(t, api.TaskState_SHUTDOWN)
 		}
 	case t.GetDesiredState() < api.TaskState_RUNNING:
-		start, known := p.startsAt(svc, t, others)
+		start, known := p.startsAt(svc, others)
 		switch {
 		case !known: // the predecessor's end will tell
 		case start.After(p.env.Now):
@@ -85,20 +85,16 @@ func (p *planning) replace(svc *api.Service, t *api.Task, others []*api.Task) {
 	p.create(svc, t.GetSlot(), append(others, t))
 }
 
-// startsAt returns when t may run beside what else is, or was, in its slot. It
-// is not known while one of them may still be running.
-func (p *planning) startsAt(svc *api.Service, t *api.Task, others []*api.Task) (start time.Time, known bool) {
+// startsAt returns when the next task of a slot may run, by what else is, or was,
+// in it. It is not known while one of these may still be running.
+func (p *planning) startsAt(svc *api.Service, others []*api.Task) (start time.Time, known bool) {
 	for _, o := range others {
 		if !p.stopped(o) {
 			return time.Time{}, false
 		}
 	}
 	if len(others) == 0 {
-		if t.GetMeta() == nil {
-			return p.env.Now, true // the first of its slot
-		}
-		// What it replaced is gone from the history already.
-		return created(t).Add(restartDelay(svc)), true
+		return p.env.Now, true // the first of its slot
 	}
 	last := slices.MaxFunc(others, byAge)
 	node := p.nodeOf(last)

@@ -63,7 +63,7 @@ func (p *planning) create(svc *api.Service, slot uint64, others []*api.Task) {
 		Status:       p.status,
 		DesiredState: api.TaskState_RUNNING,
 	}
-	if start, known := p.startsAt(svc, t, others); !known || start.After(p.env.Now) {
+	if start, known := p.startsAt(svc, others); !known || start.After(p.env.Now) {
 		t.DesiredState = api.TaskState_READY
 	}
 	p.out.Create(t)

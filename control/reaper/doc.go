@@ -9,7 +9,8 @@
 //     says otherwise, all if negative), or one more than the restart attempts that
 //     the service allows, as these are counted in the history. Only records of
 //     tasks that ended or never will run go, the oldest first; the last record of
-//     a slot in which nothing runs stays, as it says why.
+//     a slot in which nothing runs stays, as it says why, and so does the record
+//     of what a task replaces that waits to be run, as it says when.
 //
 // A record's end is the end of the task: its agent then removes what is left of it.
 //

@@ -41,9 +41,10 @@ func keyOf(t *api.Task) key {
 func touched(c store.Change, dirty func(key)) {
 	switch is := c.New.(type) {
 	case *api.Task:
-		// A slot has more to reap only when it gets one more record, or when one of
-		// its records becomes history.
-		if c.Old == nil || past(is) {
+		// A slot has more to reap only when it gets one more record, when one of its
+		// records becomes history, or when one is not waited on any more.
+		was, _ := c.Old.(*api.Task)
+		if was == nil || past(is) || waits(was) && !waits(is) {
 			dirty(keyOf(is))
 		}
 	case *api.Cluster:
@@ -99,9 +100,12 @@ func reapSlot(s *store.Snapshot, k key, out *loop.Plan[key]) {
 		return
 	}
 	slices.SortFunc(kept, byAge)
-	newest := kept[len(kept)-1]
+	needed := kept[len(kept)-1]
+	if waits(needed) && len(kept) > 1 {
+		needed = kept[len(kept)-2]
+	}
 	for _, t := range kept {
-		if surplus > 0 && past(t) && t != newest {
+		if surplus > 0 && past(t) && t != needed {
 			out.Delete(t)
 			surplus--
 		}
@@ -113,6 +117,9 @@ func done(t *api.Task) bool {
 	state := t.GetStatus().GetState()
 	return t.GetDesiredState() == api.TaskState_REMOVE && (state < api.TaskState_ASSIGNED || state >= api.TaskState_COMPLETE)
 }
+
+// waits reports whether t waits to be run, which it may after what it replaces.
+func waits(t *api.Task) bool { return t.GetDesiredState() < api.TaskState_RUNNING }
 
 // past reports whether t ended or never will run.
 func past(t *api.Task) bool {
