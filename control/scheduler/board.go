@@ -29,8 +29,11 @@ type entry struct {
 }
 
 const (
-	boards    = 8  // kept at once
-	scanLimit = 32 // nodes looked at before a board is made for a group
+	poolBoards  = 4  // kept at once, of pools
+	groupBoards = 4  // and of groups
+	scanLimit   = 32 // nodes looked at before a board is made for a group
+
+	arity = 4 // children of an entry: few levels, and siblings side by side
 
 	loadBits     = 28
 	mostLoad     = 1<<loadBits - 1
@@ -41,7 +44,7 @@ func (v *view) entryOf(b *board, n *node) entry {
 	e := entry{cpu: n.freeCPU(), mem: n.freeMem(), id: prefix(n.id), index: int32(n.index)}
 	e.load = uint64(min(n.active, mostLoad))
 	if b.need != nil {
-		e.load |= uint64(min(v.services[b.group.service][n], mostLoad)) << loadBits
+		e.load |= uint64(min(v.services[b.group.service].on(n), mostLoad)) << loadBits
 		if f := v.faults.count(b.group, n.id, v.now); f >= manyFailures {
 			e.load |= uint64(min(f, mostFailures)) << (2 * loadBits)
 		}
@@ -76,9 +79,7 @@ func (v *view) board(p *pool, d *need, g groupKey) *board {
 	if b := v.kept(p, d, g); b != nil {
 		return b
 	}
-	if len(v.boards) == boards {
-		v.boards = slices.Delete(v.boards, 0, 1)
-	}
+	v.makeRoom(d == nil)
 	b := &board{pool: p, need: d, group: g, at: make([]int32, len(v.nodes))}
 	b.entries = make([]entry, 0, p.size)
 	for _, n := range v.nodes {
@@ -88,11 +89,31 @@ func (v *view) board(p *pool, d *need, g groupKey) *board {
 			b.flag(v, n)
 		}
 	}
-	for i := len(b.entries)/2 - 1; i >= 0; i-- {
+	for i := (len(b.entries) - 2) / arity; i >= 0; i-- {
 		b.down(v, i)
 	}
 	v.boards = append(v.boards, b)
 	return b
+}
+
+// makeRoom drops the board of a pool, or of a group, that was used least recently,
+// if there are as many as are kept.
+func (v *view) makeRoom(ofPool bool) {
+	most := groupBoards
+	if ofPool {
+		most = poolBoards
+	}
+	oldest := -1
+	for i, b := range v.boards {
+		if (b.need == nil) == ofPool {
+			if most--; oldest < 0 {
+				oldest = i
+			}
+		}
+	}
+	if most <= 0 {
+		v.boards = slices.Delete(v.boards, oldest, oldest+1)
+	}
 }
 
 // kept returns a board if there is one, and keeps it for longer.
@@ -158,7 +179,7 @@ func (b *board) scan(v *view, most int, ok func(*node) bool) *node {
 	if len(b.entries) == 0 {
 		return nil
 	}
-	var buf [2 * scanLimit]int
+	var buf [arity * scanLimit]int
 	frontier := append(buf[:0], 0) // entries whose parents have been looked at
 	for range most {
 		if len(frontier) == 0 {
@@ -176,7 +197,7 @@ func (b *board) scan(v *view, most int, ok func(*node) bool) *node {
 		}
 		frontier[best] = frontier[len(frontier)-1]
 		frontier = frontier[:len(frontier)-1]
-		for child := 2*i + 1; child <= 2*i+2 && child < len(b.entries); child++ {
+		for child := arity*i + 1; child <= arity*i+arity && child < len(b.entries); child++ {
 			frontier = append(frontier, child)
 		}
 	}
@@ -190,7 +211,7 @@ func (b *board) swap(i, j int) {
 
 func (b *board) up(v *view, i int) int {
 	for i > 0 {
-		parent := (i - 1) / 2
+		parent := (i - 1) / arity
 		if v.compare(&b.entries[i], &b.entries[parent]) >= 0 {
 			break
 		}
@@ -202,17 +223,16 @@ func (b *board) up(v *view, i int) int {
 
 func (b *board) down(v *view, i int) {
 	for {
-		child := 2*i + 1
-		if child >= len(b.entries) {
+		best := i
+		for child := arity*i + 1; child <= arity*i+arity && child < len(b.entries); child++ {
+			if v.compare(&b.entries[child], &b.entries[best]) < 0 {
+				best = child
+			}
+		}
+		if best == i {
 			return
 		}
-		if child+1 < len(b.entries) && v.compare(&b.entries[child+1], &b.entries[child]) < 0 {
-			child++
-		}
-		if v.compare(&b.entries[i], &b.entries[child]) <= 0 {
-			return
-		}
-		b.swap(i, child)
-		i = child
+		b.swap(i, best)
+		i = best
 	}
 }

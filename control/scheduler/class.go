@@ -24,7 +24,7 @@ func groupOf(t *api.Task) groupKey {
 
 // alike reports whether a task is to be placed as before.
 func alike(was, is *api.Task) bool {
-	return was.GetSpec() == is.GetSpec() && was.GetEndpoint() == is.GetEndpoint() && groupOf(was) == groupOf(is)
+	return was.GetNodeId() == is.GetNodeId() && was.GetSpec() == is.GetSpec() && was.GetEndpoint() == is.GetEndpoint() && groupOf(was) == groupOf(is)
 }
 
 // group is the pending tasks that are alike.

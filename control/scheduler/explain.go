@@ -78,12 +78,7 @@ func (p *planning) tell(k key, c *class) {
 		return
 	}
 	c.said = p.explain(c.need, p.nodes)
-	var silent []string
-	c.unsaid.each(func(id string) bool {
-		silent = append(silent, id)
-		return len(silent) < p.out.Left()
-	})
-	for _, id := range silent {
+	for _, id := range c.unsaid.all(p.out.Left()) {
 		if t, ok := p.s.Tasks.Get(id); ok {
 			p.write(t, c.said)
 		}
@@ -121,12 +116,8 @@ func (p *planning) say(k key) {
 		return
 	}
 	for e := c.groups.Front(); e != nil; e = e.Next() {
-		var ids []string
-		e.Value.(*group).tasks.each(func(id string) bool {
-			ids = append(ids, id)
-			return true
-		})
-		for _, id := range ids {
+		tasks := &e.Value.(*group).tasks
+		for _, id := range tasks.all(tasks.len()) {
 			if p.out.Full() {
 				p.out.Again(k)
 				return

@@ -120,7 +120,7 @@ func (p *planning) place(k key) {
 			p.wait(c)
 			break
 		}
-		if p.assign(t, n); g.tasks.has(id) {
+		if p.assign(t, n); g.tasks.first() == id {
 			return // the write was left out, which the step tells of
 		}
 	}
@@ -137,9 +137,9 @@ func (v *view) pick(c *class, g *group) *node {
 		return b.first(v)
 	}
 	if g.tasks.len() <= c.pool.size/scanLimit {
-		on := v.services[g.key.service]
+		s := v.services[g.key.service]
 		n := v.board(c.pool, nil, groupKey{}).scan(v, scanLimit, func(n *node) bool {
-			return on[n] == 0 && v.fits(c.need, n) && v.faults.count(g.key, n.id, v.now) < manyFailures
+			return s.on(n) == 0 && v.fits(c.need, n) && v.faults.count(g.key, n.id, v.now) < manyFailures
 		})
 		if n != nil {
 			return n

@@ -13,6 +13,8 @@ type node struct {
 	id     string
 	object *api.Node
 
+	allCPU, allMem int64 // what it has
+
 	held    int32 // tasks that hold resources
 	active  int32 // of these, those that are to run
 	cpu     int64 // taken
@@ -26,9 +28,15 @@ type node struct {
 
 func (n *node) resources() *api.Resources { return n.object.GetDescription().GetResources() }
 
-func (n *node) freeCPU() int64 { return n.resources().GetNanoCpus() - n.cpu }
+// describe takes over what the node says of itself.
+func (n *node) describe(object *api.Node) {
+	n.object = object
+	n.allCPU, n.allMem = n.resources().GetNanoCpus(), n.resources().GetMemoryBytes()
+}
 
-func (n *node) freeMem() int64 { return n.resources().GetMemoryBytes() - n.mem }
+func (n *node) freeCPU() int64 { return n.allCPU - n.cpu }
+
+func (n *node) freeMem() int64 { return n.allMem - n.mem }
 
 // unknown reports whether nothing is left to know of the node.
 func (n *node) unknown() bool { return n.object == nil && n.held == 0 && n.pinned.len() == 0 }

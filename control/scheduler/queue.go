@@ -1,41 +1,58 @@
 package scheduler
 
-// queue is an ordered set of IDs, from which any can be taken out at once. The
-// zero value is empty.
+// queue is an ordered set of IDs, from which any can be taken out. Taking out the
+// first, which is what mostly happens, needs no index; one is made when another is
+// taken out for the first time. The zero value is empty.
 type queue struct {
-	ids  []string // "" where one was taken out
-	at   map[string]int
-	head int // no ID is before it
+	ids  []string // from head on; "" where one was taken out
+	head int
+	n    int
+	at   map[string]int // place in ids, nil until it is needed
 }
 
-func (q *queue) len() int { return len(q.at) }
+func (q *queue) len() int { return q.n }
 
-func (q *queue) has(id string) bool {
-	_, ok := q.at[id]
-	return ok
-}
-
+// push adds an ID that is not in.
 func (q *queue) push(id string) {
-	if q.has(id) {
-		return
+	if q.at != nil {
+		q.at[id] = len(q.ids)
 	}
-	if q.at == nil {
-		q.at = map[string]int{}
-	}
-	q.at[id] = len(q.ids)
 	q.ids = append(q.ids, id)
+	q.n++
 }
 
+// remove takes out an ID, if it is in.
 func (q *queue) remove(id string) {
-	i, ok := q.at[id]
-	if !ok {
+	if q.first() == id && id != "" {
+		q.ids[q.head] = ""
+		q.head++
+		if q.at != nil {
+			delete(q.at, id)
+		}
+	} else if !q.removeLater(id) {
 		return
 	}
-	delete(q.at, id)
-	q.ids[i] = ""
-	if len(q.ids) > 32 && len(q.at) < len(q.ids)/2 {
+	q.n--
+	if len(q.ids) > 32 && q.n < len(q.ids)/4 {
 		q.compact()
 	}
+}
+
+func (q *queue) removeLater(id string) bool {
+	if q.at == nil {
+		q.at = make(map[string]int, q.n)
+		for i, id := range q.ids {
+			if id != "" {
+				q.at[id] = i
+			}
+		}
+	}
+	i, ok := q.at[id]
+	if ok {
+		q.ids[i] = ""
+		delete(q.at, id)
+	}
+	return ok
 }
 
 // first returns the ID that has been in longest, "" if there is none.
@@ -49,20 +66,27 @@ func (q *queue) first() string {
 	return ""
 }
 
-// each calls f with all IDs in order until it returns false.
-func (q *queue) each(f func(id string) bool) {
-	for _, id := range q.ids[min(q.head, len(q.ids)):] {
-		if id != "" && !f(id) {
-			return
+// all returns the IDs in order, at most so many.
+func (q *queue) all(most int) []string {
+	ids := make([]string, 0, min(q.n, most))
+	for _, id := range q.ids[q.head:] {
+		if len(ids) == cap(ids) {
+			break
+		}
+		if id != "" {
+			ids = append(ids, id)
 		}
 	}
+	return ids
 }
 
 func (q *queue) compact() {
 	kept := q.ids[:0]
-	for _, id := range q.ids {
+	for _, id := range q.ids[q.head:] {
 		if id != "" {
-			q.at[id] = len(kept)
+			if q.at != nil {
+				q.at[id] = len(kept)
+			}
 			kept = append(kept, id)
 		}
 	}

@@ -13,8 +13,8 @@ import (
 type view struct {
 	nodes    []*node // by index; nil where one was forgotten
 	byID     map[string]*node
-	vacant   []int                      // indexes to be used again
-	services map[string]map[*node]int32 // active tasks
+	vacant   []int              // indexes to be used again
+	services map[string]*spread // of the active tasks
 	groups   map[groupKey]*group
 	classes  map[string]*class
 
@@ -42,7 +42,7 @@ type view struct {
 func (v *view) Build(s *store.Snapshot) {
 	*v = view{
 		byID:     map[string]*node{},
-		services: map[string]map[*node]int32{},
+		services: map[string]*spread{},
 		groups:   map[groupKey]*group{},
 		classes:  map[string]*class{},
 		pools:    map[string]*pool{},
@@ -77,7 +77,7 @@ func (v *view) applyNode(was, is *api.Node) {
 		id = was.GetId()
 	}
 	n := v.node(id)
-	n.object = is
+	n.describe(is)
 	v.rejoin(n)
 	v.touched(n, true)
 	v.forgetUnknown(n)
@@ -95,10 +95,15 @@ func (v *view) applyTask(was, is *api.Task) {
 	if was == nil || is == nil || !sameHold(was, is) {
 		v.rehold(was, is)
 	}
-	if was != nil && pending(was) && (is == nil || !pending(is) || was.GetNodeId() != is.GetNodeId() || !alike(was, is)) {
+	queued, queues := was != nil && pending(was), is != nil && pending(is)
+	if queued && queues && alike(was, is) {
+		v.says(is)
+		return
+	}
+	if queued {
 		v.unqueue(was)
 	}
-	if is != nil && pending(is) {
+	if queues {
 		v.enqueue(is)
 	}
 }
@@ -124,15 +129,13 @@ func (v *view) hold(t *api.Task, sign int32) *node {
 	n := v.node(t.GetNodeId())
 	n.take(t, sign)
 	if id := t.GetServiceId(); id != "" && active(t) {
-		on, ok := v.services[id]
+		s, ok := v.services[id]
 		if !ok {
-			on = map[*node]int32{}
-			v.services[id] = on
+			s = &spread{}
+			v.services[id] = s
 		}
-		if on[n] += sign; on[n] == 0 {
-			if delete(on, n); len(on) == 0 {
-				delete(v.services, id)
-			}
+		if s.add(n, sign); s.empty() {
+			delete(v.services, id)
 		}
 	}
 	return n
@@ -177,10 +180,11 @@ func (v *view) touched(n *node, mayFit bool) {
 	if !mayFit {
 		return
 	}
-	n.pinned.each(func(id string) bool {
-		v.woken = append(v.woken, key{task: id})
-		return true
-	})
+	if n.pinned.len() > 0 {
+		for _, id := range n.pinned.all(n.pinned.len()) {
+			v.woken = append(v.woken, key{task: id})
+		}
+	}
 	for _, p := range n.pools {
 		if len(p.waiting) == 0 || n.freeCPU() < p.leastCPU && p.leastCPU > 0 || n.freeMem() < p.leastMem && p.leastMem > 0 {
 			continue
@@ -200,17 +204,15 @@ func (v *view) fits(d *need, n *node) bool {
 }
 
 func (v *view) belowMost(d *need, n *node) bool {
-	return d.perNode == 0 || uint64(v.services[d.service][n]) < d.perNode
+	return d.perNode == 0 || uint64(v.services[d.service].on(n)) < d.perNode
 }
 
 // enqueue adds a pending task to those to be placed, or, if it comes with a node, to
 // those to be checked there.
 func (v *view) enqueue(t *api.Task) {
 	if t.GetNodeId() != "" {
-		if n := v.node(t.GetNodeId()); !n.pinned.has(t.GetId()) {
-			n.pinned.push(t.GetId())
-			v.woken = append(v.woken, key{task: t.GetId()})
-		}
+		v.node(t.GetNodeId()).pinned.push(t.GetId())
+		v.woken = append(v.woken, key{task: t.GetId()})
 		return
 	}
 	k := groupOf(t)
@@ -221,15 +223,18 @@ func (v *view) enqueue(t *api.Task) {
 		v.groups[k] = g
 	}
 	c := g.class
-	if !g.tasks.has(t.GetId()) {
-		g.tasks.push(t.GetId())
-		c.tasks++
-		v.woken = append(v.woken, key{class: c.key})
-	}
+	g.tasks.push(t.GetId())
+	c.tasks++
+	v.woken = append(v.woken, key{class: c.key})
 	if t.GetStatus().GetErr() == "" {
 		c.unsaid.push(t.GetId())
-	} else {
-		c.unsaid.remove(t.GetId())
+	}
+}
+
+// says takes note that a task that waits says why.
+func (v *view) says(t *api.Task) {
+	if g, ok := v.groups[groupOf(t)]; ok && t.GetNodeId() == "" && t.GetStatus().GetErr() != "" {
+		g.class.unsaid.remove(t.GetId())
 	}
 }
 

@@ -35,26 +35,32 @@ func (v *view) text() string {
 	for _, id := range slices.Sorted(maps.Keys(v.byID)) {
 		n := v.byID[id]
 		fmt.Fprintf(&b, "node %s version %d holds %d active %d cpu %d mem %d generic %v ports %v pinned %v\n", id,
-			n.object.GetMeta().GetVersion().GetIndex(), n.held, n.active, n.cpu, n.mem, n.generic, n.ports, slices.Sorted(maps.Keys(n.pinned.at)))
+			n.object.GetMeta().GetVersion().GetIndex(), n.held, n.active, n.cpu, n.mem, n.generic, n.ports, sorted(n.pinned))
 	}
 	for _, id := range slices.Sorted(maps.Keys(v.services)) {
 		for _, node := range slices.Sorted(maps.Keys(v.byID)) {
-			if c := v.services[id][v.byID[node]]; c != 0 {
+			if c := v.services[id].on(v.byID[node]); c != 0 {
 				fmt.Fprintf(&b, "service %s has %d on %s\n", id, c, node)
 			}
 		}
 	}
 	var groups []string
 	for k, g := range v.groups {
-		groups = append(groups, fmt.Sprintf("group %v of %s: %v\n", k, g.class.key, slices.Sorted(maps.Keys(g.tasks.at))))
+		groups = append(groups, fmt.Sprintf("group %v of %s: %v\n", k, g.class.key, sorted(g.tasks)))
 	}
 	slices.Sort(groups)
 	b.WriteString(strings.Join(groups, ""))
 	for _, k := range slices.Sorted(maps.Keys(v.classes)) {
 		c := v.classes[k]
-		fmt.Fprintf(&b, "class %s: %d tasks, %d groups, silent %v\n", k, c.tasks, c.groups.Len(), slices.Sorted(maps.Keys(c.unsaid.at)))
+		fmt.Fprintf(&b, "class %s: %d tasks, %d groups, silent %v\n", k, c.tasks, c.groups.Len(), sorted(c.unsaid))
 	}
 	return b.String()
+}
+
+func sorted(q queue) []string {
+	ids := q.all(q.len())
+	slices.Sort(ids)
+	return ids
 }
 
 // poolsRight reports whether every pool has the nodes that it should.
