@@ -132,7 +132,7 @@ func below(mount, root, cgroup string) string {
 	return mount
 }
 
-// usable prepares the hierarchy, and tries what making a limit takes.
+// usable tries what making a limit takes.
 func (h hierarchy) usable() error {
 	procs, err := os.ReadFile(filepath.Join(h.home, "cgroup.procs"))
 	if err != nil {
@@ -141,15 +141,8 @@ func (h hierarchy) usable() error {
 	if !slices.Contains(strings.Fields(string(procs)), strconv.Itoa(os.Getpid())) {
 		return fmt.Errorf("the cgroup of this process is not below %s", h.home)
 	}
-	if err := os.MkdirAll(h.base, 0o755); err != nil {
+	if err := h.prepare(); err != nil {
 		return err
-	}
-	if h.v2 {
-		for _, dir := range []string{filepath.Dir(h.base), h.base} {
-			if err := set(dir, "cgroup.subtree_control", "+cpu +memory"); err != nil {
-				return err
-			}
-		}
 	}
 	trial, err := os.MkdirTemp(h.base, "trial-")
 	if err != nil {
@@ -157,6 +150,20 @@ func (h hierarchy) usable() error {
 	}
 	err = h.limit(trial, 1e9, 1<<30)
 	return errors.Join(err, os.Remove(trial))
+}
+
+// prepare makes the directory in which the tasks have theirs. It goes with the
+// last executor, which may be one that others know nothing of.
+func (h hierarchy) prepare() error {
+	if err := os.MkdirAll(h.base, 0o755); err != nil || !h.v2 {
+		return err
+	}
+	for _, dir := range []string{filepath.Dir(h.base), h.base} {
+		if err := set(dir, "cgroup.subtree_control", "+cpu +memory"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 const cpuPeriod = 100_000 // µs, the kernel's default
@@ -204,7 +211,10 @@ func (l limiter) cgroups(task string, nanoCPUs, memory int64) []cgroup {
 // make makes what cgroups returned.
 func (l limiter) make(groups []cgroup, nanoCPUs, memory int64) error {
 	for i, g := range groups {
-		if err := os.Mkdir(g.Path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := l.hierarchies[i].prepare(); err != nil {
+			return err
+		}
+		if err := os.MkdirAll(g.Path, 0o755); err != nil {
 			return err
 		}
 		if err := l.hierarchies[i].limit(g.Path, nanoCPUs, memory); err != nil {

@@ -25,6 +25,9 @@
 // and by SKEP_TASK_ID in its environment, kills it, and reports the task as
 // failed. No task outlives its parent unnoticed.
 //
+// A service manager that kills a whole cgroup when it stops swarmd would kill the
+// tasks too: with systemd, set KillMode=process.
+//
 // # The directory of a task
 //
 // Below Config.Dir each task has a directory, named by its ID:

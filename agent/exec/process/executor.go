@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
@@ -40,7 +40,7 @@ type Config struct {
 type Executor struct {
 	config  Config
 	limiter limiter
-	ports   portSet
+	ports   ports
 	log     *slog.Logger
 
 	mu        sync.Mutex
@@ -82,35 +82,15 @@ func New(config Config) (*Executor, error) {
 	e := &Executor{
 		config:    config,
 		limiter:   newLimiter(),
-		ports:     portSet{taken: make(map[uint32]string)},
 		log:       config.Log,
 		instances: make(map[string]*instance),
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
-	return e, e.holdPorts()
-}
-
-// holdPorts keeps the ports of running tasks from new ones, also of tasks that
-// nobody has asked for yet.
-func (e *Executor) holdPorts() error {
-	tasks, err := e.Tasks()
-	if err != nil {
-		return err
-	}
-	for _, task := range tasks {
-		dir := e.directory(task)
-		if _, err := os.Stat(dir.path(exitFile)); err == nil {
-			continue
-		}
-		var held holdings
-		if _, err := dir.read(holdingsFile, &held); err != nil {
-			e.log.Warn("the record of what a task holds cannot be read", "task.id", task, "err", err)
-		}
-		e.ports.hold(task, held.Ports)
-	}
-	return nil
+	// Agents on one machine begin at different numbers.
+	e.ports.next.Store(rand.Uint32())
+	return e, nil
 }
 
 // Close ends the executor and leaves the tasks running. Verbs must have ended.
@@ -194,7 +174,7 @@ func (e *Executor) find(task string) (*instance, error) {
 		return i, nil
 	}
 	i, err := load(task, e.directory(task))
-	if i == nil || exec.IsTemporary(err) {
+	if i == nil {
 		return nil, err
 	}
 	if err != nil {
@@ -222,7 +202,6 @@ func (e *Executor) adopt(i *instance) (*instance, error) {
 		if err := i.watch(); err != nil {
 			e.log.Error("a task left something behind", "task.id", i.task, "err", err)
 		}
-		e.ports.release(i.task)
 	})
 	return i, nil
 }
@@ -231,15 +210,16 @@ func (e *Executor) adopt(i *instance) (*instance, error) {
 func (e *Executor) forget(task string) error {
 	dir := e.directory(task)
 	var held holdings
-	_, err := dir.read(holdingsFile, &held)
-	err = errors.Join(err, held.remove())
+	if _, err := dir.read(holdingsFile, &held); err != nil {
+		e.log.Warn("the record of what a task holds cannot be read", "task.id", task, "err", err)
+	}
+	err := held.remove()
 	if err == nil {
 		err = os.RemoveAll(string(dir))
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil {
 		return fmt.Errorf("remove what is left of task %s: %w", task, err)
 	}
-	e.ports.release(task)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if i := e.instances[task]; i != nil && i.parent != nil {

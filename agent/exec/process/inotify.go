@@ -2,7 +2,6 @@ package process
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"time"
 
@@ -11,35 +10,49 @@ import (
 
 // watcher tells when something in a directory changes, until its context ends.
 type watcher struct {
-	file *os.File
+	file *os.File // nil: it has to look from time to time
 	stop func() bool
 }
 
+// lookAgain is how often a watcher looks that is not told: the kernel gives a
+// user only so many inotify instances (fs.inotify.max_user_instances).
+const lookAgain = 200 * time.Millisecond
+
 // watch watches from now on: what changes before the first wait ends that wait.
-func watch(ctx context.Context, dir string) (*watcher, error) {
+func watch(ctx context.Context, dir string) *watcher {
+	w := &watcher{}
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
-		return nil, fmt.Errorf("inotify: %w; more instances are allowed with sysctl fs.inotify.max_user_instances", err)
+		return w
 	}
 	file := os.NewFile(uintptr(fd), "inotify")
-	if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_MODIFY|unix.IN_CREATE|unix.IN_MOVED_TO|unix.IN_DELETE_SELF|unix.IN_ONLYDIR); err != nil {
+	const events = unix.IN_MODIFY | unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_DELETE_SELF
+	if _, err := unix.InotifyAddWatch(fd, dir, events); err != nil {
 		_ = file.Close()
-		return nil, &os.PathError{Op: "inotify", Path: dir, Err: err}
+		return w
 	}
-	return &watcher{file: file, stop: context.AfterFunc(ctx, func() {
-		_ = file.SetReadDeadline(time.Unix(1, 0))
-	})}, nil
+	w.file = file
+	w.stop = context.AfterFunc(ctx, func() { _ = file.SetReadDeadline(time.Unix(1, 0)) })
+	return w
 }
 
-// wait returns when something has changed, or with an error. Several changes
-// are one.
-func (w *watcher) wait() error {
+// wait returns when something may have changed, and with an error when the
+// context has ended. Several changes are one.
+func (w *watcher) wait(ctx context.Context) error {
+	if w.file == nil {
+		return sleep(ctx, lookAgain)
+	}
 	var events [4096]byte
 	_, err := w.file.Read(events[:])
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
 	return err
 }
 
 func (w *watcher) close() {
-	w.stop()
-	_ = w.file.Close()
+	if w.file != nil {
+		w.stop()
+		_ = w.file.Close()
+	}
 }

@@ -27,28 +27,36 @@ type instance struct {
 }
 
 // load finds the task by what its directory says; nil if it was never started.
-// The caller makes somebody watch it.
+// The caller makes somebody watch it. An error beside an instance says what
+// could not be cleared away.
 func load(task string, dir directory) (*instance, error) {
 	i := &instance{task: task, dir: dir, ended: make(chan struct{})}
 	started, err := dir.read(runFile, &i.run)
-	if err != nil {
-		return nil, err
-	}
-	if !started {
-		if locked(dir) {
-			return nil, exec.Temporary(fmt.Errorf("task %s is just being started", task))
-		}
+	switch {
+	case (err != nil || !started) && locked(dir):
+		return nil, beingStarted(task)
+	case err != nil: // torn when the machine went down, and the task with it
+		return i, errors.Join(err, i.conclude())
+	case !started:
 		return nil, nil
 	}
 	i.parent, err = open(i.run.Parent)
 	if errors.Is(err, errGone) {
 		return i, i.conclude()
 	}
-	if err == nil && i.run.Process.Pid == 0 {
-		i.parent.close()
-		err = exec.Temporary(fmt.Errorf("task %s is just being started", task))
+	if err != nil {
+		return nil, exec.Temporary(err)
 	}
-	return i, err
+	if i.run.Process.Pid == 0 {
+		i.parent.close()
+		return nil, beingStarted(task)
+	}
+	return i, nil
+}
+
+// beingStarted is the moment in which an agent died while it started a task.
+func beingStarted(task string) error {
+	return exec.Temporary(fmt.Errorf("task %s is just being started", task))
 }
 
 // locked reports whether a parent lives that has not said so yet.

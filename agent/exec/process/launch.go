@@ -59,7 +59,6 @@ func (c *controller) launch() (*instance, error) {
 	}
 	r, err := c.start(task, &held)
 	if err != nil {
-		c.executor.ports.release(task.GetId())
 		return nil, errors.Join(err, held.release(), c.dir.write(holdingsFile, holdings{Work: held.Work}))
 	}
 	if r.Already {
@@ -72,7 +71,7 @@ func (c *controller) launch() (*instance, error) {
 	parent, err := open(r.Run.Parent)
 	i := &instance{task: task.GetId(), dir: c.dir, run: r.Run, parent: parent, child: true, ended: make(chan struct{})}
 	if errors.Is(err, errGone) {
-		err = errors.Join(i.conclude()) // it ended before it could be looked at
+		err = i.conclude() // it ended before it could be looked at
 	}
 	if err != nil {
 		return nil, err
@@ -87,10 +86,16 @@ func (c *controller) start(task *api.Task, held *holdings) (report, error) {
 	e := c.executor
 	var err error
 	// An attempt that a dying agent began left its numbers and its files.
-	if ports := hostPorts(task); len(held.Ports) == len(ports) {
-		e.ports.hold(task.GetId(), held.Ports)
-	} else if held.Ports, err = e.ports.take(task.GetId(), ports); err != nil {
-		return report{}, err
+	wanted, taken := hostPorts(task), again(held.Ports)
+	if len(taken) != len(wanted) {
+		if taken, err = e.ports.take(wanted); err != nil {
+			return report{}, err
+		}
+	}
+	defer giveBack(taken) // the parent has its own hold on them
+	held.Ports = nil
+	for _, r := range taken {
+		held.Ports = append(held.Ports, r.number)
 	}
 	if err := held.release(); err != nil {
 		return report{}, err
@@ -128,7 +133,7 @@ func (c *controller) start(task *api.Task, held *holdings) (report, error) {
 	if err != nil {
 		return report{}, err
 	}
-	return spawn(plan)
+	return spawn(plan, taken)
 }
 
 // health returns how to tell whether the task serves, nil if nobody asks.

@@ -168,10 +168,7 @@ var errStopped = errors.New("the reader stopped")
 func followLogs(ctx context.Context, dir directory, options exec.LogOptions, done func() (bool, error), yield func(exec.LogMessage, error) bool) error {
 	var changes *watcher
 	if options.Follow {
-		var err error
-		if changes, err = watch(ctx, string(dir)); err != nil {
-			return fmt.Errorf("follow the logs: %w", err)
-		}
+		changes = watch(ctx, string(dir))
 		defer changes.close()
 	}
 	reader := &logReader{dir: dir}
@@ -211,10 +208,7 @@ func followLogs(ctx context.Context, dir directory, options exec.LogOptions, don
 		if over || !options.Follow {
 			return nil
 		}
-		if err := changes.wait(); err != nil {
-			if cause := context.Cause(ctx); cause != nil {
-				return cause
-			}
+		if err := changes.wait(ctx); err != nil {
 			return err
 		}
 	}

@@ -354,7 +354,8 @@ func start(t testing.TB, e *process.Executor, task *api.Task, deps exectest.Depe
 	return c
 }
 
-// lines yields what the task writes until it has ended.
+// lines returns what the task writes, up to the line until, or to its end when
+// that is empty.
 func lines(t testing.TB, c exec.Controller, until string) []string {
 	t.Helper()
 	var out []string
@@ -364,7 +365,7 @@ func lines(t testing.TB, c exec.Controller, until string) []string {
 		}
 		line := strings.TrimSuffix(string(message.Data), "\n")
 		out = append(out, line)
-		if line == until {
+		if until != "" && line == until {
 			return out
 		}
 	}

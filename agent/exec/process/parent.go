@@ -64,6 +64,9 @@ func parentMain() error {
 	if err := json.NewDecoder(os.Stdin).Decode(&plan); err != nil {
 		return fmt.Errorf("read the plan: %w; this program is started by swarmd only", err)
 	}
+	for n := range plan.Reserved {
+		unix.CloseOnExec(reportFD + 1 + n) // kept while this process lives
+	}
 	p := &parent{plan: plan, logs: &logWriter{dir: plan.Directory, limits: plan.Logs}}
 	result := p.begin()
 	err := errors.Join(json.NewEncoder(answer).Encode(result), answer.Close())
@@ -87,7 +90,6 @@ type parent struct {
 	pid     int
 	status  unix.WaitStatus
 	endedAt time.Time // zero while the process runs
-	alone   bool      // nothing of the task is left
 	stage   stage
 }
 
@@ -239,7 +241,8 @@ func (p *parent) undo() error {
 }
 
 // watch returns when the process has ended. If it was asked to, the rest of its
-// group has what is left of the grace: a shell ends sooner than what it started.
+// group, which was asked too, has what is left of the grace: a shell ends sooner
+// than what it started.
 func (p *parent) watch(children, orders <-chan os.Signal) {
 	var timer <-chan time.Time
 	for p.reap(); !p.over(); p.reap() {
@@ -266,7 +269,7 @@ func (p *parent) watch(children, orders <-chan os.Signal) {
 }
 
 func (p *parent) over() bool {
-	return !p.endedAt.IsZero() && (p.stage != asked || p.alone)
+	return !p.endedAt.IsZero() && (p.stage != asked || errors.Is(unix.Kill(-p.pid, 0), unix.ESRCH))
 }
 
 func (p *parent) kill() {
@@ -289,9 +292,6 @@ func (p *parent) reap() {
 		pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
 		switch {
 		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.ECHILD):
-			p.alone = true
-			return
 		case err != nil || pid <= 0:
 			return
 		default:

@@ -23,6 +23,8 @@ type plan struct {
 	StopGrace  time.Duration
 
 	Holdings holdings
+	// Reserved is how many descriptors after the report's keep ports from others.
+	Reserved int
 	Logs     logLimits
 }
 

@@ -1,11 +1,14 @@
 package process
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
-	"sync"
+	"sync/atomic"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	"skep/api"
@@ -43,79 +46,90 @@ func numbered(ports []*api.PortConfig, numbers []uint32) []*api.PortConfig {
 	return out
 }
 
-// portSet keeps two tasks from getting the same port before either listens.
-type portSet struct {
-	mu    sync.Mutex
-	next  uint32
-	taken map[uint32]string
+// ports hands out numbers. A number is reserved on the whole machine, so that
+// two tasks cannot get the same before either listens, also from two agents: the
+// reservation is a socket in the abstract namespace, which like a port belongs to
+// the network namespace, and which the task's parent holds while it lives.
+type ports struct{ next atomic.Uint32 }
+
+// reservation is a number and the socket that keeps it from others.
+type reservation struct {
+	number uint32
+	held   *os.File // nil for a number that was published
 }
 
 // take returns a number for each port: its own, or a free one.
-func (s *portSet) take(task string, ports []*api.PortConfig) ([]uint32, error) {
-	numbers := make([]uint32, len(ports))
-	for i, port := range ports {
-		numbers[i] = port.GetPublishedPort()
-		if numbers[i] != 0 {
-			continue
+func (p *ports) take(wanted []*api.PortConfig) ([]reservation, error) {
+	var taken []reservation
+	for _, port := range wanted {
+		r := reservation{number: port.GetPublishedPort()}
+		if r.number == 0 {
+			var err error
+			if r, err = p.takeFree(port.GetProtocol()); err != nil {
+				giveBack(taken)
+				return nil, err
+			}
 		}
-		number, err := s.takeFree(task, port.GetProtocol())
-		if err != nil {
-			s.release(task)
-			return nil, err
-		}
-		numbers[i] = number
+		taken = append(taken, r)
 	}
-	return numbers, nil
+	return taken, nil
 }
 
-func (s *portSet) takeFree(task string, protocol api.PortConfig_Protocol) (uint32, error) {
-	for range lastPort - firstPort + 1 {
-		number := s.candidate(task)
-		if number == 0 {
+// again takes numbers that an attempt to start the task had before. Whoever
+// holds one of them is the task's own parent.
+func again(numbers []uint32) []reservation {
+	taken := make([]reservation, len(numbers))
+	for i, number := range numbers {
+		held, err := reserve(number)
+		taken[i] = reservation{number: number}
+		if err == nil {
+			taken[i].held = held
+		}
+	}
+	return taken
+}
+
+// giveBack ends reservations, in this process.
+func giveBack(taken []reservation) {
+	for _, r := range taken {
+		if r.held != nil {
+			_ = r.held.Close()
+		}
+	}
+}
+
+// takeFree goes round, so that a number that was just given back is not given to
+// another task at once.
+func (p *ports) takeFree(protocol api.PortConfig_Protocol) (reservation, error) {
+	const count = lastPort - firstPort + 1
+	for range count {
+		number := firstPort + p.next.Add(1)%count
+		held, err := reserve(number)
+		if errors.Is(err, unix.EADDRINUSE) {
 			continue
+		}
+		if err != nil {
+			return reservation{}, err
 		}
 		if free(number, protocol) {
-			return number, nil
+			return reservation{number: number, held: held}, nil
 		}
-		s.mu.Lock()
-		delete(s.taken, number)
-		s.mu.Unlock()
+		_ = held.Close()
 	}
-	return 0, fmt.Errorf("no free port from %d to %d on this node; stop what listens there, or publish a number of your own", firstPort, lastPort)
+	return reservation{}, fmt.Errorf("no free port from %d to %d on this node; stop what listens there, or publish a number of your own", firstPort, lastPort)
 }
 
-// candidate takes the next number, 0 if it is taken already. Numbers go round,
-// so that one that was just given back is not given to another at once.
-func (s *portSet) candidate(task string) uint32 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	number := firstPort + s.next%(lastPort-firstPort+1)
-	s.next++
-	if _, taken := s.taken[number]; taken {
-		return 0
+// reserve returns the socket that keeps number from other tasks.
+func reserve(number uint32) (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("reserve port %d: %w", number, err)
 	}
-	s.taken[number] = task
-	return number
-}
-
-// hold takes numbers that a task has from before.
-func (s *portSet) hold(task string, numbers []uint32) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, number := range numbers {
-		s.taken[number] = task
+	held := os.NewFile(uintptr(fd), "port")
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("@skep-port-%d", number)}); err != nil {
+		return nil, errors.Join(fmt.Errorf("reserve port %d: %w", number, err), held.Close())
 	}
-}
-
-// release gives back all that task has.
-func (s *portSet) release(task string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for number, owner := range s.taken {
-		if owner == task {
-			delete(s.taken, number)
-		}
-	}
+	return held, nil
 }
 
 // free reports whether nobody uses the port, on any address.

@@ -19,8 +19,9 @@ const spawnTime = 30 * time.Second
 // collect.
 var parentEnv = [...]string{"GOMAXPROCS=1", "GOGC=25"}
 
-// spawn starts the parent of a task and returns its report.
-func spawn(plan plan) (report, error) {
+// spawn starts the parent of a task, hands it what is taken, and returns its
+// report.
+func spawn(plan plan, taken []reservation) (report, error) {
 	stdin, err := newPipe()
 	if err != nil {
 		return report{}, err
@@ -37,10 +38,17 @@ func spawn(plan plan) (report, error) {
 	}
 	defer func() { _ = complaints.Close() }()
 
+	files := []*os.File{stdin.read, complaints, complaints, answer.write}
+	for _, r := range taken {
+		if r.held != nil {
+			files = append(files, r.held)
+			plan.Reserved++
+		}
+	}
 	parent, err := os.StartProcess("/proc/self/exe", []string{parentName, plan.Task}, &os.ProcAttr{
 		Dir:   "/",
 		Env:   parentEnv[:],
-		Files: []*os.File{stdin.read, complaints, complaints, answer.write},
+		Files: files,
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
