@@ -246,7 +246,12 @@ func (f *Files) rename(name string) error {
 	return nil
 }
 
+// damaged says what to do about a file that cannot be used. An error of kind
+// Precondition is not the file's fault and says so itself: a clock, a lock.
 func (f *Files) damaged(name string, err error) error {
+	if model.KindOf(err) == model.Precondition {
+		return fmt.Errorf("%s cannot be used: %w", path.Join(f.dir, name), err)
+	}
 	return fmt.Errorf("%s cannot be used: %w: restore it from a backup, or remove the state directory and join again", path.Join(f.dir, name), err)
 }
 
@@ -254,7 +259,7 @@ func (f *Files) damaged(name string, err error) error {
 // state of a node that has no identity yet.
 func (f *Files) incomplete(name string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return f.damaged(name, model.Errorf(model.Precondition, "it is missing, and %s is there", certFile))
+		return f.damaged(name, model.Errorf(model.Invalid, "it is missing, and %s is there", certFile))
 	}
 	return err
 }

@@ -150,7 +150,11 @@ func TestDamagedFilesSayWhatToDo(t *testing.T) {
 			if err == nil || errors.Is(err, fs.ErrNotExist) {
 				t.Fatalf("error %v, want one that is not fs.ErrNotExist", err)
 			}
-			for _, want := range []string{test.want, test.file, "remove the state directory and join again"} {
+			advice := "remove the state directory and join again"
+			if model.KindOf(err) == model.Precondition {
+				advice = "cannot be used"
+			}
+			for _, want := range []string{test.want, test.file, advice} {
 				if !strings.Contains(err.Error(), want) {
 					t.Errorf("error %q does not say %q", err, want)
 				}
@@ -169,6 +173,9 @@ func TestAClockBeforeTheRootIsNamed(t *testing.T) {
 	_, _, err := files.Load(begin.AddDate(-1, 0, 0))
 	if err == nil || !strings.Contains(err.Error(), "set the clock") || model.KindOf(err) != model.Precondition {
 		t.Errorf("error %v", err)
+	}
+	if err != nil && strings.Contains(err.Error(), "remove the state directory") {
+		t.Errorf("a wrong clock is no reason to start over: %v", err)
 	}
 }
 

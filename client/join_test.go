@@ -21,7 +21,7 @@ import (
 	"skep/model"
 )
 
-// manager is a peer that answers as a script says, over memory.
+// scripted is a manager that answers as a test says, over memory.
 type scripted struct {
 	api.UnimplementedCAServer
 	api.UnimplementedNodeCAServer

@@ -17,6 +17,8 @@ import (
 )
 
 const (
+	// joinsAs is the role of whoever joins: managers do not join yet.
+	joinsAs = api.NodeRole_WORKER
 	// idAttempts is how often a new node gets another ID because one is taken.
 	idAttempts = 3
 	// backlog is how many changes of one node may wait for a status request.
@@ -132,8 +134,7 @@ func repeated(n *api.Node, csr []byte) bool {
 
 // join makes a node for a request with a join token.
 func (s *Server) join(ctx context.Context, r *api.IssueNodeCertificateRequest) (*api.IssueNodeCertificateResponse, error) {
-	role, err := s.admit(ctx, r.GetToken())
-	if err != nil {
+	if err := s.admit(ctx, r.GetToken()); err != nil {
 		return nil, err
 	}
 	if _, known := api.NodeSpec_Availability_name[int32(r.GetAvailability())]; !known {
@@ -143,7 +144,7 @@ func (s *Server) join(ctx context.Context, r *api.IssueNodeCertificateRequest) (
 	// follows from the request, so that it finds the node that it became.
 	id := idOf(r.GetCsr())
 	for attempt := 1; ; attempt++ {
-		err := s.create(ctx, id, role, r)
+		err := s.create(ctx, id, r)
 		if model.KindOf(err) == model.Exists && attempt < idAttempts {
 			id = s.cfg.NewID()
 			continue
@@ -157,20 +158,20 @@ func (s *Server) join(ctx context.Context, r *api.IssueNodeCertificateRequest) (
 
 // create makes the node id for a request, if a repetition of the same request
 // has not. The error is of kind Exists when id is, or was, another node's.
-func (s *Server) create(ctx context.Context, id string, role api.NodeRole, r *api.IssueNodeCertificateRequest) error {
+func (s *Server) create(ctx context.Context, id string, r *api.IssueNodeCertificateRequest) error {
 	if _, _, removed := s.members.Node(id); removed {
 		return model.Errorf(model.Exists, "join: node %s was removed", id)
 	}
 	return s.cfg.Store.Update(ctx, func(tx *store.Tx) error {
-		if n, ok := tx.Nodes.Get(id); ok && n.GetRole() == role && repeated(n, r.GetCsr()) {
+		if n, ok := tx.Nodes.Get(id); ok && n.GetRole() == joinsAs && repeated(n, r.GetCsr()) {
 			return nil
 		}
 		return tx.Create(&api.Node{
 			Id:   id,
-			Role: role,
-			Spec: &api.NodeSpec{DesiredRole: role, Membership: api.NodeSpec_ACCEPTED, Availability: r.GetAvailability()},
+			Role: joinsAs,
+			Spec: &api.NodeSpec{DesiredRole: joinsAs, Membership: api.NodeSpec_ACCEPTED, Availability: r.GetAvailability()},
 			Certificate: &api.Certificate{
-				Csr: r.GetCsr(), Cn: id, Role: role,
+				Csr: r.GetCsr(), Cn: id, Role: joinsAs,
 				Status: &api.IssuanceStatus{State: api.IssuanceStatus_PENDING},
 			},
 		})
@@ -184,11 +185,11 @@ func idOf(csr []byte) string {
 	return model.NewID(bytes.NewReader(sum[:]))
 }
 
-// admit returns the role that a token gives.
-func (s *Server) admit(ctx context.Context, token string) (api.NodeRole, error) {
+// admit returns nil when a token lets a node join.
+func (s *Server) admit(ctx context.Context, token string) error {
 	cluster, err := s.cluster()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	tokens := cluster.GetRootCa().GetJoinTokens()
 	if len(token) > maxToken {
@@ -198,16 +199,16 @@ func (s *Server) admit(ctx context.Context, token string) (api.NodeRole, error) 
 	manager, worker := ca.SameToken(token, tokens.GetManager()), ca.SameToken(token, tokens.GetWorker())
 	switch {
 	case manager && !ours(ctx):
-		return 0, model.Errorf(model.Precondition,
+		return model.Errorf(model.Precondition,
 			"join: this swarm does not take stock engines as managers: join this engine with the worker token, \"swarmctl cluster join-token worker\" prints it")
 	case manager:
-		return 0, model.Errorf(model.Precondition,
+		return model.Errorf(model.Precondition,
 			"join: this swarm has one manager and cannot take another yet: join with the worker token, \"swarmctl cluster join-token worker\" prints it")
 	case worker:
-		return api.NodeRole_WORKER, nil
+		return nil
 	}
 	// Engines show these words to their users.
-	return 0, model.Errorf(model.Invalid, "A valid join token is necessary to join this cluster")
+	return model.Errorf(model.Invalid, "A valid join token is necessary to join this cluster")
 }
 
 // ours reports whether the caller says that it is one of our nodes.
