@@ -6,6 +6,7 @@ import (
 	"skep/api"
 	"skep/ca"
 	"skep/control/allocator"
+	"skep/control/dispatch"
 	"skep/control/issuer"
 	"skep/control/orchestrator"
 	"skep/control/reaper"
@@ -78,6 +79,7 @@ func (m *Manager) loops() []loop.Any {
 		allocator.Loop(),
 		scheduler.Loop(),
 		reaper.Loop(),
+		dispatch.Orphans(m.cfg.Identity.NodeID()),
 		issuer.New(issuer.Config{ClusterID: m.cfg.Identity.ClusterID(), Now: m.cfg.Now}).Loop(),
 	}
 }
