@@ -68,10 +68,8 @@ func (e *effects) work(ctx context.Context, key string, a asked) {
 }
 
 func (e *effects) do(ctx context.Context, a asked) error {
-	if a.after != nil {
-		if err := a.after.Wait(ctx); err != nil {
-			return nil // what asked for it never happened; the loops begin anew
-		}
+	if a.after != nil && a.after.Wait(ctx) != nil {
+		return nil // what asked for it never happened; the loops begin anew
 	}
 	return a.effect.Do(ctx, e.store)
 }

@@ -43,9 +43,12 @@ func (st *step) begin(loop string) {
 func (st *step) full() bool { return st.left <= 0 || st.bytes <= 0 }
 
 func (st *step) create(o store.Object) {
-	if st.tooLarge("create", o) {
+	size := proto.Size(o)
+	if size > objectBytes {
+		st.fail("create", o, model.Errorf(model.Exhausted, "it has %d bytes, more than the log takes", size))
 		return
 	}
+	st.bytes -= size
 	st.done("create", o, st.tx.Create(o))
 }
 
@@ -55,15 +58,6 @@ func (st *step) update(o store.Object) {
 
 func (st *step) remove(o store.Object) {
 	st.done("delete", o, st.tx.Delete(o))
-}
-
-func (st *step) tooLarge(verb string, o store.Object) bool {
-	size := proto.Size(o)
-	if size <= objectBytes {
-		return false
-	}
-	st.fail(verb, o, model.Errorf(model.Exhausted, "it has %d bytes, more than the log takes", size))
-	return true
 }
 
 // fail takes note of a write that was left out. It counts as one, so that a
@@ -84,7 +78,7 @@ func (st *step) done(verb string, o store.Object, err error) {
 	for _, c := range st.tx.Writes() {
 		st.left--
 		st.writes++
-		st.bytes -= added(c)
+		st.bytes -= changed(c)
 		if st.r.check != nil {
 			if err := st.r.check(st.loop, c); err != nil {
 				st.fail(verb, o, err)
@@ -94,13 +88,13 @@ func (st *step) done(verb string, o store.Object, err error) {
 	}
 }
 
-// added estimates what a write adds to the entry: all of an object that the
-// transaction had not written yet.
-func added(c store.Change) int {
+// changed estimates what an update or removal adds to the entry: all of an object
+// that the transaction had not written yet.
+func changed(c store.Change) int {
 	switch {
 	case c.New == nil:
 		return len(c.Old.GetId()) + 16
-	case c.Old != nil && c.Old.GetMeta().GetVersion() == c.New.GetMeta().GetVersion():
+	case c.Old == nil, c.Old.GetMeta().GetVersion() == c.New.GetMeta().GetVersion():
 		return 0
 	}
 	return proto.Size(c.New)

@@ -9,6 +9,7 @@ import (
 
 	"skep/api"
 	"skep/loop"
+	"skep/model"
 	"skep/store"
 )
 
@@ -43,12 +44,75 @@ func BenchmarkPipeline(b *testing.B) {
 	}
 }
 
+// BenchmarkPlans measures what 10,000 running tasks on 1,000 nodes cost when
+// something happens to many of them at once.
+func BenchmarkPlans(b *testing.B) {
+	const nodes, replicas = 1_000, 10_000
+	for name, happen := range map[string]func(tx *store.Tx) error{
+		"leadership": nil,
+		"node=down": func(tx *store.Tx) error {
+			n, _ := tx.Nodes.Get(nodeID(7))
+			n = model.Shallow(n)
+			n.Status = &api.NodeStatus{State: api.NodeStatus_DOWN}
+			return tx.Update(n)
+		},
+		"scale=0": func(tx *store.Tx) error {
+			return change(tx, func(spec *api.ServiceSpec) {
+				spec.Mode = &api.ServiceSpec_Replicated{Replicated: &api.ReplicatedService{}}
+			})
+		},
+		"scale=5000": func(tx *store.Tx) error {
+			return change(tx, func(spec *api.ServiceSpec) {
+				spec.Mode = &api.ServiceSpec_Replicated{Replicated: &api.ReplicatedService{Replicas: replicas / 2}}
+			})
+		},
+		"update": func(tx *store.Tx) error {
+			return change(tx, func(spec *api.ServiceSpec) {
+				spec.Task = model.Shallow(spec.GetTask())
+				spec.Task.ForceUpdate++
+			})
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				s := store.NewLocal(store.Config{})
+				r := benchRunner(b, s, nodes)
+				create(b, s, replicas)
+				settle(b, r)
+				b.StartTimer()
+				if happen == nil {
+					s.Follow()
+					s.Lead(2)
+				} else if err := s.Update(b.Context(), happen); err != nil {
+					b.Fatal(err)
+				}
+				settle(b, r)
+				b.StopTimer()
+				r.Close()
+				b.StartTimer()
+			}
+		})
+	}
+}
+
+func change(tx *store.Tx, f func(*api.ServiceSpec)) error {
+	svc, _ := tx.Services.Get("web")
+	svc = model.Shallow(svc)
+	svc.Spec = model.Shallow(svc.GetSpec())
+	f(svc.Spec)
+	svc.SpecVersion = &api.Version{Index: svc.GetMeta().GetVersion().GetIndex()}
+	return tx.Update(svc)
+}
+
+func nodeID(i int) string { return fmt.Sprintf("node%021d", i) }
+
 func benchRunner(b *testing.B, s *store.Store, nodes int) *loop.Runner {
 	b.Helper()
 	if err := s.Update(b.Context(), func(tx *store.Tx) error {
 		for i := range nodes {
 			if err := tx.Create(&api.Node{
-				Id:          fmt.Sprintf("node%021d", i),
+				Id:          nodeID(i),
 				Spec:        &api.NodeSpec{},
 				Status:      &api.NodeStatus{State: api.NodeStatus_READY},
 				Description: &api.NodeDescription{Hostname: fmt.Sprintf("n%d", i), Resources: &api.Resources{NanoCpus: 8e9, MemoryBytes: 32 << 30}},

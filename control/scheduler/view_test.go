@@ -23,14 +23,11 @@ func TestTheViewKeepsItsPromise(t *testing.T) {
 // pending. Pools are compared too, as far as both have them; other caches and what
 // is remembered of failures are no part of it.
 func (v *view) Equal(o store.View) bool {
-	a, b := v.text(), o.(*view).text()
-	if a != b {
-		fmt.Printf("applied:\n%s\nbuilt:\n%s\n", a, b)
-	}
-	return a == b && v.poolsRight()
+	return v.String() == o.(*view).String() && v.poolsRight()
 }
 
-func (v *view) text() string {
+// String shows what the view knows.
+func (v *view) String() string {
 	var b strings.Builder
 	for _, id := range slices.Sorted(maps.Keys(v.byID)) {
 		n := v.byID[id]
