@@ -81,6 +81,7 @@ func untilPowerCut(t *testing.T, m *vfs.Mem, r *rand.Rand, story string) (left *
 	cut := make(chan struct{})
 	var mu sync.Mutex
 	operations := 1 + r.IntN(150)
+	padding := strings.Repeat("x", r.IntN(400))
 	m.Trace(func(vfs.Op, string) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -94,7 +95,6 @@ func untilPowerCut(t *testing.T, m *vfs.Mem, r *rand.Rand, story string) (left *
 	node.lead(t)
 	var writers sync.WaitGroup
 	for w := range 3 {
-		padding := strings.Repeat("x", r.IntN(400))
 		writers.Go(func() {
 			for i := 0; ; i++ {
 				select {
@@ -122,7 +122,7 @@ func untilPowerCut(t *testing.T, m *vfs.Mem, r *rand.Rand, story string) (left *
 // many, the first ones and some at random.
 func TestEachStepMayBeTheLast(t *testing.T) {
 	t.Parallel()
-	const enough = 60
+	const enough = 40
 	synctest.Test(t, func(t *testing.T) {
 		m := vfs.NewMem()
 		machine := newMachine(t)

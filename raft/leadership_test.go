@@ -75,6 +75,7 @@ func listen(t *testing.T) (*Node, *listener) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.maxUncommitted = 100
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()
@@ -158,6 +159,25 @@ func TestWhatWasBuiltOnALostTermIsRefusedInTheNext(t *testing.T) {
 		l.mu.Unlock()
 		synctest.Wait()
 		wantHeard(t, l, "apply slow", "follow", "apply theirs", "lead")
+	})
+}
+
+func TestMoreThanRaftMayHoldWaitsInOrderAndIsNotRefused(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n, l := listen(t)
+		var want []string
+		for i := range 20 {
+			data := fmt.Sprint(i, strings.Repeat("x", i*15)) // some are too large by themselves
+			want = append(want, "apply "+data)
+			n.Propose([][]byte{[]byte(data)})
+		}
+		synctest.Wait()
+		if s := n.Status(); s.LastIndex > s.Commit+10 {
+			t.Errorf("raft holds %d entries at once", s.LastIndex-s.Commit)
+		}
+		time.Sleep(5 * time.Second)
+		wantHeard(t, l, want...)
 	})
 }
 

@@ -116,7 +116,7 @@ func (l *loop) propose() {
 		if !l.leads() {
 			term = 0
 		}
-		limit := min(maxProposal, maxUncommitted-l.uncommitted)
+		limit := min(maxProposal, l.maxUncommitted-l.uncommitted)
 		taken, refused := l.proposals.take(term, limit, l.uncommitted == 0)
 		if len(refused) > 0 {
 			l.cfg.StateMachine.Refused(refused)

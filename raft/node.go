@@ -25,6 +25,8 @@ type Node struct {
 	metrics *metrics
 	group   *errgroup.Group // all goroutines of Run
 
+	maxUncommitted int // bytes that raft may hold and which are not committed
+
 	snapshots    snap.Dir
 	snapshotSize atomic.Uint64 // of the last one
 	writing      atomic.Bool   // one is being written

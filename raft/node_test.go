@@ -105,25 +105,6 @@ func TestASlowDiskDoesNotHoldUpTheClock(t *testing.T) {
 	})
 }
 
-func TestMoreThanRaftMayHoldWaitsAndIsNotRefused(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		m := vfs.NewMem()
-		r := lead(t, config(m))
-		m.Inject(vfs.Rule{Op: vfs.OpSync, Delay: time.Second})
-		big := strings.Repeat("x", 10<<20)
-		var all []<-chan outcome
-		for range 7 {
-			all = append(all, r.propose(big)...)
-		}
-		for _, o := range all {
-			if got := <-o; got != applied {
-				t.Fatalf("a proposal was %s", got)
-			}
-		}
-	})
-}
-
 func TestProposalsAreRefusedAfterItStops(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -33,6 +33,8 @@ func New(cfg Config) (*Node, error) {
 		appends:   newMailbox[*raftpb.Message](),
 		orders:    newMailbox[order](),
 		done:      make(chan struct{}),
+
+		maxUncommitted: maxUncommitted,
 	}
 	if err := n.open(); err != nil {
 		return nil, err

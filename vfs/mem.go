@@ -97,10 +97,10 @@ func (c change) apply(names map[string]*inode) {
 	}
 }
 
-func (d *inode) change(c change) {
-	c.apply(d.names)
-	d.changes = append(d.changes, c)
-	d.modified = time.Now()
+func (n *inode) change(c change) {
+	c.apply(n.names)
+	n.changes = append(n.changes, c)
+	n.modified = time.Now()
 }
 
 func clean(name string) string { return strings.TrimPrefix(path.Clean("/"+name), "/") }

@@ -137,7 +137,7 @@ func (m *Mem) before(op Op, name string) error {
 	}
 	fault.hits.Add(1)
 	if fault.rule.Delay > 0 {
-		time.Sleep(fault.rule.Delay)
+		<-time.After(fault.rule.Delay)
 	}
 	return fault.rule.Err
 }

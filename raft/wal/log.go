@@ -114,7 +114,7 @@ func (l *Log) flush() (int, error) {
 		content = appendHardState(nil, l.state)
 	}
 	l.buf = l.out.frames(l.buf[:0], l.batch+1, content, l.entries)
-	if err := l.out.write(l.buf, l.cfg.AheadBytes); err != nil {
+	if err := l.out.write(l.buf); err != nil {
 		return 0, fmt.Errorf("write raft log %s at offset %d: %w", l.out.name, l.out.offset, err)
 	}
 	n := len(l.buf)

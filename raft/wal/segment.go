@@ -46,6 +46,8 @@ type writer struct {
 	number  uint32 // of the next frame
 	offset  int64  // end of the last batch
 	zeroed  int64  // up to where the file was written ahead
+	zeros   []byte // what it is written ahead with
+	content []byte // of the frame being made, kept for its space
 }
 
 // newWriter makes a segment with one batch in it, so that it gets its name only when all
@@ -60,8 +62,8 @@ func newWriter(cfg Config, number, batch uint64, content []byte, entries []*raft
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{file: file, name: name, segment: number, box: box}
-	err = w.write(w.frames(header, batch, content, entries), cfg.AheadBytes)
+	w := &writer{file: file, name: name, segment: number, box: box, zeros: make([]byte, cfg.AheadBytes)}
+	err = w.write(w.frames(header, batch, content, entries))
 	if err == nil {
 		err = cfg.FS.Rename(name+unfinished, name)
 	}
@@ -74,33 +76,37 @@ func newWriter(cfg Config, number, batch uint64, content []byte, entries []*raft
 	return w, nil
 }
 
-// frames appends a batch to dst: content and entries in as many frames as it takes.
-func (w *writer) frames(dst []byte, batch uint64, content []byte, entries []*raftpb.Entry) []byte {
+// frames appends a batch to dst: begin and entries in as many frames as it takes.
+func (w *writer) frames(dst []byte, batch uint64, begin []byte, entries []*raftpb.Entry) []byte {
+	w.content = append(w.content[:0], begin...)
 	for _, e := range entries {
-		if len(content) > 0 && len(content)+len(e.GetData()) > frameBytes {
-			dst = w.frame(dst, batch<<1, content)
-			content = content[:0]
+		if len(w.content) > 0 && len(w.content)+len(e.GetData()) > frameBytes {
+			dst = w.frame(dst, batch<<1)
+			w.content = w.content[:0]
 		}
-		content = appendEntry(content, e)
+		w.content = appendEntry(w.content, e)
 	}
-	return w.frame(dst, batch<<1|1, content)
+	dst = w.frame(dst, batch<<1|1)
+	if cap(w.content) > 4*frameBytes {
+		w.content = nil // that was an exceptional entry
+	}
+	return dst
 }
 
-func (w *writer) frame(dst []byte, tag uint64, content []byte) []byte {
-	dst = w.box.Seal(dst, w.number, tag, content)
+func (w *writer) frame(dst []byte, tag uint64) []byte {
+	dst = w.box.Seal(dst, w.number, tag, w.content)
 	w.number++
 	return dst
 }
 
 // write writes b at the end and syncs.
-func (w *writer) write(b []byte, ahead int64) error {
+func (w *writer) write(b []byte) error {
 	end := w.offset + int64(len(b))
-	if end > w.zeroed {
-		n := (end - w.zeroed + ahead - 1) / ahead * ahead
-		if _, err := w.file.WriteAt(make([]byte, n), w.zeroed); err != nil {
+	for w.zeroed < end {
+		if _, err := w.file.WriteAt(w.zeros, w.zeroed); err != nil {
 			return err
 		}
-		w.zeroed += n
+		w.zeroed += int64(len(w.zeros))
 	}
 	if _, err := w.file.WriteAt(b, w.offset); err != nil {
 		return err
