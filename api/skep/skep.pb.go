@@ -84,7 +84,8 @@ type ProcessSpec struct {
 	Args []string `protobuf:"bytes,2,rep,name=args,proto3" json:"args,omitempty"`
 	// Additional environment, "NAME=value". Templates are expanded.
 	Env []string `protobuf:"bytes,3,rep,name=env,proto3" json:"env,omitempty"`
-	// Working directory; empty is the task's own directory.
+	// Working directory, absolute; empty is one of the task's own. Templates are
+	// expanded.
 	Directory string `protobuf:"bytes,4,opt,name=directory,proto3" json:"directory,omitempty"`
 	// "user" or "user:group", by name or number; empty is the agent's own.
 	User string `protobuf:"bytes,5,opt,name=user,proto3" json:"user,omitempty"`
@@ -291,11 +292,13 @@ type HealthCheck struct {
 	//	*HealthCheck_Http
 	//	*HealthCheck_Tcp
 	Probe isHealthCheck_Probe `protobuf_oneof:"probe"`
-	// Time between probes; unset is 10 s, and 250 ms until the first success.
+	// Time between probes; unset is 10 s. Until the first success they come at most
+	// 250 ms apart.
 	Interval *durationpb.Duration `protobuf:"bytes,4,opt,name=interval,proto3" json:"interval,omitempty"`
 	// Longest time for one probe; unset is 5 s.
 	Timeout *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// Failures in a row that make it unhealthy; 0 is 3.
+	// Failures in a row that make it unhealthy; 0 is 3. Before the first success it
+	// has as many intervals.
 	Retries uint32 `protobuf:"varint,6,opt,name=retries,proto3" json:"retries,omitempty"`
 	// Time after the start in which failures do not count; unset is 0.
 	StartPeriod   *durationpb.Duration `protobuf:"bytes,7,opt,name=start_period,json=startPeriod,proto3" json:"start_period,omitempty"`
