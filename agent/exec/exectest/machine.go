@@ -29,7 +29,7 @@ type Behaviour struct {
 	Unpreparable bool
 	// Stubborn: it does not stop when it is asked to, for longer than a test runs.
 	Stubborn bool
-	// Output is what it writes to stdout before anything else, a line each.
+	// Output is what it writes to stdout as soon as it behaves as told, a line each.
 	Output []string
 	// Port: it publishes a port in host mode and leaves the number to the node.
 	Port bool

@@ -106,6 +106,22 @@ func prepared(t *testing.T, c exec.Controller) {
 	}
 }
 
+// hear returns when the task has written something.
+func hear(t *testing.T, c exec.Controller) {
+	t.Helper()
+	logger, ok := c.(exec.Logger)
+	if !ok {
+		t.Fatal("the controller is no Logger")
+	}
+	for _, err := range logger.Logs(contextOf(t), exec.LogOptions{Follow: true}) {
+		if err != nil {
+			t.Fatalf("logs: %v", err)
+		}
+		return
+	}
+	t.Fatal("the task ended and has written nothing")
+}
+
 func pid(t *testing.T, c exec.Controller) int32 {
 	t.Helper()
 	return status(t, c).GetPid()
@@ -259,7 +275,8 @@ func cancelsWait(t *testing.T, m Machine) {
 
 func cancelsShutdown(t *testing.T, m Machine) {
 	t.Helper()
-	c := started(t, m.Executor(t), m.Task(t, Behaviour{Stubborn: true}))
+	c := started(t, m.Executor(t), m.Task(t, Behaviour{Stubborn: true, Output: []string{"ready"}}))
+	hear(t, c)
 	ctx, cancel := context.WithCancel(contextOf(t))
 	result := make(chan error)
 	go func() { result <- c.Shutdown(ctx) }()

@@ -88,7 +88,7 @@ func (e *environment) publish(ports []*api.PortConfig) {
 func (e *environment) assign(resources []*api.GenericResource) {
 	values := make(map[string][]string)
 	for _, r := range resources {
-		kind, value := "", ""
+		var kind, value string
 		if named := r.GetNamedResourceSpec(); named != nil {
 			kind, value = named.GetKind(), named.GetValue()
 		} else if discrete := r.GetDiscreteResourceSpec(); discrete != nil {

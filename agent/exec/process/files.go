@@ -26,8 +26,6 @@ type file struct {
 // payload is all that a task gets as files.
 type payload struct{ secrets, configs []file }
 
-func (p payload) empty() bool { return len(p.secrets)+len(p.configs) == 0 }
-
 // references reads what a task refers to and expands what is templated.
 type references struct {
 	spec *skep.ProcessSpec

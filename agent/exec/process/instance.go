@@ -69,13 +69,11 @@ func locked(dir directory) bool {
 	return errors.Is(unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
 
-// watch returns when the task has ended, or after an interrupt.
+// watch returns when the task has ended, or after an interrupt: then the task
+// goes on without us.
 func (i *instance) watch() error {
-	if i.parent == nil {
+	if i.parent == nil || !i.parent.wait() {
 		return nil
-	}
-	if err := i.parent.wait(); err != nil {
-		return nil // interrupted: the task goes on without us
 	}
 	if i.child {
 		collect(i.run.Parent.Pid)

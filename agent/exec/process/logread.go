@@ -19,9 +19,14 @@ import (
 	"skep/api"
 )
 
-var streams = map[string]api.LogStream{
-	"stdout": api.LogStream_LOG_STREAM_STDOUT,
-	"stderr": api.LogStream_LOG_STREAM_STDERR,
+func streamOf(name []byte) api.LogStream {
+	switch string(name) {
+	case stdout:
+		return api.LogStream_LOG_STREAM_STDOUT
+	case stderr:
+		return api.LogStream_LOG_STREAM_STDERR
+	}
+	return api.LogStream_LOG_STREAM_UNKNOWN
 }
 
 func cutLine(data []byte) (line, rest []byte, ends bool) { return bytes.Cut(data, []byte{'\n'}) }
@@ -36,8 +41,8 @@ func parseRecord(line []byte) (exec.LogMessage, error) {
 	if err != nil {
 		return exec.LogMessage{}, fmt.Errorf("read a log record: %w", err)
 	}
-	stream, ok := streams[string(fields[1])]
-	if !ok {
+	stream := streamOf(fields[1])
+	if stream == api.LogStream_LOG_STREAM_UNKNOWN {
 		return exec.LogMessage{}, fmt.Errorf("read a log record: stream %q", fields[1])
 	}
 	message := exec.LogMessage{Time: at, Stream: stream, Data: slices.Clone(fields[3])}

@@ -20,6 +20,9 @@ import (
 // runtimes (CRI), so tools for it exist.
 const recordTime = "2006-01-02T15:04:05.000000000Z"
 
+// stdout and stderr are the names of the streams in a record.
+const stdout, stderr = "stdout", "stderr"
+
 // chunk is how much of a line one record holds at most.
 const chunk = 16 << 10
 

@@ -68,6 +68,9 @@ func workload(name string, args []string) error {
 		signals := make(chan os.Signal, 1)
 		signal.Notify(signals, syscall.SIGTERM)
 		fmt.Println("ready")
+		for _, line := range args {
+			fmt.Println(line)
+		}
 		for s := range signals {
 			fmt.Println("ignored", s)
 		}
@@ -313,7 +316,7 @@ func (m *machine) Task(_ *testing.T, b exectest.Behaviour) *api.Task {
 	case b.Unpreparable:
 		spec.Command = "/no/such/command"
 	case b.Stubborn:
-		spec = running("stubborn")
+		spec = running("stubborn", b.Output...)
 	}
 	task := taskOf(newID(), spec)
 	if b.Port {

@@ -175,7 +175,7 @@ func (p *parent) start() error {
 	}
 	files := []uintptr{null.Fd()}
 	defer func() { _ = null.Close() }()
-	for _, stream := range []string{"stdout", "stderr"} {
+	for _, stream := range []string{stdout, stderr} {
 		read, write, err := pipe()
 		if err != nil {
 			return fmt.Errorf("make a pipe: %w", err)

@@ -43,17 +43,14 @@ func open(id identity) (*handle, error) {
 	return &handle{file: file, conn: conn}, nil
 }
 
-// wait returns nil when the process has ended, and an error after interrupt.
-func (h *handle) wait() error {
-	return h.conn.Read(func(fd uintptr) bool { return ended(int(fd)) })
+// wait returns true when the process has ended, and false after interrupt.
+func (h *handle) wait() bool {
+	return h.conn.Read(func(fd uintptr) bool { return ended(int(fd)) }) == nil
 }
 
 // waitUntil is wait with an end.
-func (h *handle) waitUntil(deadline time.Time) error {
-	if err := h.file.SetReadDeadline(deadline); err != nil {
-		return err
-	}
-	return h.wait()
+func (h *handle) waitUntil(deadline time.Time) bool {
+	return h.file.SetReadDeadline(deadline) == nil && h.wait()
 }
 
 // ended reports whether the process of a pidfd has ended.

@@ -15,10 +15,6 @@ import (
 // spawnTime bounds how long a parent may take to answer.
 const spawnTime = 30 * time.Second
 
-// parentEnv keeps a parent small: it has next to nothing to compute or to
-// collect.
-var parentEnv = [...]string{"GOMAXPROCS=1", "GOGC=25"}
-
 // spawn starts the parent of a task, hands it what is taken, and returns its
 // report.
 func spawn(plan plan, taken []reservation) (report, error) {
@@ -46,8 +42,9 @@ func spawn(plan plan, taken []reservation) (report, error) {
 		}
 	}
 	parent, err := os.StartProcess("/proc/self/exe", []string{parentName, plan.Task}, &os.ProcAttr{
-		Dir:   "/",
-		Env:   parentEnv[:],
+		Dir: "/",
+		// It stays small: it has next to nothing to compute or to collect.
+		Env:   []string{"GOMAXPROCS=1", "GOGC=25"},
 		Files: files,
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
@@ -76,7 +73,7 @@ func spawn(plan plan, taken []reservation) (report, error) {
 		if err == nil && r.Error != "" {
 			err = errors.New(r.Error)
 		} else if err != nil {
-			err = errors.Join(err, waited, complaint(plan.Directory))
+			err = errors.Join(fmt.Errorf("%w%s", err, complaint(plan.Directory)), waited)
 		}
 		return r, err
 	}
@@ -88,12 +85,12 @@ func spawn(plan plan, taken []reservation) (report, error) {
 // collect ends the existence of a child of this process that has ended.
 func collect(pid int) { _, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil) }
 
-// complaint is what a parent said before it failed.
-func complaint(dir directory) error {
-	data, err := os.ReadFile(dir.path(errorFile))
-	if err != nil || len(data) == 0 {
-		return nil
-	}
+// complaint is what a parent said before it failed, if that can be told.
+func complaint(dir directory) string {
+	data, _ := os.ReadFile(dir.path(errorFile))
 	text, _, _ := strings.Cut(string(data), "\n")
-	return errors.New(text)
+	if text == "" {
+		return ""
+	}
+	return ": " + text
 }

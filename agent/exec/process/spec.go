@@ -76,7 +76,7 @@ func checkFiles(references []*skep.FileReference) error {
 	for _, reference := range references {
 		path := target(reference)
 		if !filepath.IsLocal(path) || filepath.Clean(path) == "." {
-			return fmt.Errorf("%s: %q is no name of a file below the task's directory; give a relative path without ..", reference.GetName(), path)
+			return fmt.Errorf("%s: %q is no name of a file below the task's directory; leave .. out of it and let it be relative", reference.GetName(), path)
 		}
 		if path = filepath.Clean(path); seen[path] {
 			return fmt.Errorf("%s: another file of this task is called %q too; give one of them another target", reference.GetName(), path)

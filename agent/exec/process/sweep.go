@@ -28,7 +28,7 @@ func sweep(task string, process identity) error {
 			err = errors.Join(err, h.signal(syscall.SIGKILL))
 		}
 		for _, h := range left {
-			if h.waitUntil(deadline) != nil {
+			if !h.waitUntil(deadline) {
 				err = errors.Join(err, fmt.Errorf("kill what task %s left: it does not end", task))
 			}
 			h.close()
