@@ -3,9 +3,13 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"skep/api"
 )
@@ -13,7 +17,7 @@ import (
 const clusterName = "default"
 
 func (a *app) cluster() *cobra.Command {
-	return noun("cluster", "Look at the swarm as a whole", a.clusterList(), a.clusterInspect(), a.clusterJoinToken())
+	return noun("cluster", "Look at the swarm as a whole, and change its settings", a.clusterList(), a.clusterInspect(), a.clusterUpdate(), a.clusterJoinToken())
 }
 
 func (a *app) clusters(control api.ControlClient) finder[*api.Cluster] {
@@ -35,7 +39,7 @@ func (a *app) clusters(control api.ControlClient) finder[*api.Cluster] {
 func (a *app) clusterList() *cobra.Command {
 	var quiet bool
 	c := &cobra.Command{
-		Use: "ls", Aliases: []string{"list"}, Short: "List the swarm", Args: cobra.NoArgs,
+		Use: "ls", Aliases: []string{"list"}, Short: "List the swarm", Args: arguments(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			control, err := a.control()
 			if err != nil {
@@ -57,17 +61,13 @@ func (a *app) clusterList() *cobra.Command {
 
 func (a *app) clusterInspect() *cobra.Command {
 	return &cobra.Command{
-		Use: "inspect [NAME]", Short: "Show the swarm's settings", Args: cobra.MaximumNArgs(1),
+		Use: "inspect [NAME]", Short: "Show the swarm's settings", Args: arguments(0, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			control, err := a.control()
 			if err != nil {
 				return err
 			}
-			name := clusterName
-			if len(args) == 1 {
-				name = args[0]
-			}
-			cluster, err := a.clusters(control).find(c.Context(), name)
+			cluster, err := a.clusters(control).find(c.Context(), clusterArg(args))
 			if err != nil {
 				return err
 			}
@@ -95,11 +95,95 @@ func summarizeCluster(s *summary, c *api.Cluster) {
 	s.line("Join token (manager)", c.GetRootCa().GetJoinTokens().GetManager())
 }
 
+func (a *app) clusterUpdate() *cobra.Command {
+	var history int64
+	var expiry, heartbeat time.Duration
+	var rotate []string
+	c := &cobra.Command{
+		Use: "update [NAME] [flags]", Short: "Change the swarm's settings", Args: arguments(0, 1),
+		Example: `  swarmctl cluster update --heartbeatperiod 2s
+  swarmctl cluster update --rotate-join-token worker`,
+	}
+	flags := c.Flags()
+	flags.Int64Var(&history, "taskhistory", 0, "keep `N` tasks of each slot that have ended")
+	flags.DurationVar(&heartbeat, "heartbeatperiod", 0, "nodes say every `TIME` that they are there; one that is silent for three is down")
+	flags.DurationVar(&expiry, "certexpiry", 0, "certificates of nodes are valid for `TIME`")
+	flags.StringSliceVar(&rotate, "rotate-join-token", nil, "make a new join token for `ROLE` worker or manager; the old one is refused from then on")
+	logDriver := flags.String("log-driver", "", "log `DRIVER` of tasks that name none")
+	logOptions := pairs(flags, "log-opt", "", "option `KEY=VALUE` of that log driver")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		control, err := a.control()
+		if err != nil {
+			return err
+		}
+		cluster, err := a.clusters(control).find(c.Context(), clusterArg(args))
+		if err != nil {
+			return err
+		}
+		rotation, err := tokenRotation(rotate)
+		if err != nil {
+			return err
+		}
+		spec := proto.CloneOf(cluster.GetSpec())
+		for flag, set := range map[string]func(){
+			"taskhistory":     func() { orNew(&spec.Orchestration).TaskHistoryRetentionLimit = history },
+			"heartbeatperiod": func() { orNew(&spec.Dispatcher).HeartbeatPeriod = durationpb.New(heartbeat) },
+			"certexpiry":      func() { orNew(&spec.CaConfig).NodeCertExpiry = durationpb.New(expiry) },
+			"log-driver":      func() { orNew(&orNew(&spec.TaskDefaults).LogDriver).Name = *logDriver },
+			"log-opt":         func() { orNew(&orNew(&spec.TaskDefaults).LogDriver).Options = *logOptions },
+		} {
+			if c.Flags().Changed(flag) {
+				set()
+			}
+		}
+		if len(rotate) == 0 && proto.Equal(spec, cluster.Spec) {
+			return usageError(c, errors.New("no changes detected"))
+		}
+		r, err := control.UpdateCluster(c.Context(), &api.UpdateClusterRequest{
+			ClusterId: cluster.Id, ClusterVersion: cluster.GetMeta().GetVersion(), Spec: spec, Rotation: rotation})
+		if err == nil {
+			fmt.Fprintln(a.Out, r.Cluster.Id)
+		}
+		return err
+	}
+	return c
+}
+
+func clusterArg(args []string) string {
+	if len(args) == 1 {
+		return args[0]
+	}
+	return clusterName
+}
+
+func tokenRotation(roles []string) (*api.KeyRotation, error) {
+	rotation := &api.KeyRotation{}
+	for _, role := range roles {
+		switch role {
+		case "worker":
+			rotation.WorkerJoinToken = true
+		case "manager":
+			rotation.ManagerJoinToken = true
+		default:
+			return nil, fmt.Errorf("--rotate-join-token: no role %q: choose worker or manager", role)
+		}
+	}
+	return rotation, nil
+}
+
+// orNew returns what p points to, made if there is none.
+func orNew[T any](p **T) *T {
+	if *p == nil {
+		*p = new(T)
+	}
+	return *p
+}
+
 func (a *app) clusterJoinToken() *cobra.Command {
 	var quiet bool
 	c := &cobra.Command{
 		Use: "join-token worker|manager", Short: "Print the command that joins a machine",
-		Args: cobra.ExactArgs(1), ValidArgs: []string{"worker", "manager"},
+		Args: arguments(1, 1), ValidArgs: []string{"worker", "manager"},
 		Example: "  swarmctl cluster join-token worker\n  TOKEN=$(swarmctl cluster join-token -q worker)",
 		RunE: func(c *cobra.Command, args []string) error {
 			control, err := a.control()

@@ -14,9 +14,9 @@ func (a *app) config() *cobra.Command {
 	return dataNoun[*api.Config]{
 		kind: "config", short: "Manage configs: bytes that tasks read as files", argument: "CONFIG",
 		finder: a.configs,
-		create: func(ctx context.Context, control api.ControlClient, name string, labels map[string]string, data []byte, _ string) (*api.Config, error) {
+		create: func(ctx context.Context, control api.ControlClient, c content) (*api.Config, error) {
 			r, err := control.CreateConfig(ctx, &api.CreateConfigRequest{Spec: &api.ConfigSpec{
-				Annotations: &api.Annotations{Name: name, Labels: labels}, Data: data}})
+				Annotations: c.annotations, Data: c.data, Templating: c.templating}})
 			return r.GetConfig(), err
 		},
 		remove: func(ctx context.Context, control api.ControlClient, id string) error {

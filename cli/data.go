@@ -20,7 +20,7 @@ type dataNoun[T object] struct {
 	kind, short string
 	argument    string // what a help text calls it
 	finder      func(api.ControlClient) finder[T]
-	create      func(ctx context.Context, control api.ControlClient, name string, labels map[string]string, data []byte, driver string) (T, error)
+	create      func(ctx context.Context, control api.ControlClient, c content) (T, error)
 	remove      func(ctx context.Context, control api.ControlClient, id string) error
 	columns     []column[T]
 	created     func(T) *timestamppb.Timestamp
@@ -28,16 +28,24 @@ type dataNoun[T object] struct {
 	hasDriver   bool
 }
 
+// content is what a secret or config is made of.
+type content struct {
+	annotations *api.Annotations
+	data        []byte
+	driver      *api.Driver // nil: the data is the content
+	templating  *api.Driver // nil: it is taken as it is
+}
+
 func (d dataNoun[T]) command(a *app) *cobra.Command {
 	return noun(d.kind, d.short, d.createCommand(a), d.listCommand(a), d.inspectCommand(a), d.removeCommand(a))
 }
 
 func (d dataNoun[T]) createCommand(a *app) *cobra.Command {
-	var name, file, driver string
-	var labels map[string]string
+	var name, file, driver, templating string
+	var labels *map[string]string
 	c := &cobra.Command{
-		Use: "create [NAME] [FILE|-]", Short: "Create a " + d.kind + " from a file or standard input", Args: cobra.MaximumNArgs(2),
-		Example: fmt.Sprintf("  swarmctl %[1]s create site.conf ./site.conf\n  printf hunter2 | swarmctl %[1]s create password -", d.kind),
+		Use: "create [NAME] [FILE|-]", Short: "Create a " + d.kind + " from a file or standard input", Args: arguments(0, 2),
+		Example: fmt.Sprintf("  swarmctl %[1]s create site.conf ./site.conf\n  printf hunter2 | swarmctl %[1]s create password -\n  swarmctl %[1]s create node.conf ./node.conf.tmpl --template-driver golang", d.kind),
 		RunE: func(c *cobra.Command, args []string) error {
 			name, rest, err := nameArg(name, args)
 			if err != nil {
@@ -51,7 +59,7 @@ func (d dataNoun[T]) createCommand(a *app) *cobra.Command {
 			}
 			var data []byte
 			if driver == "" {
-				if data, err = a.content(file); err != nil {
+				if data, err = a.read(file); err != nil {
 					return err
 				}
 			}
@@ -59,7 +67,10 @@ func (d dataNoun[T]) createCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			made, err := d.create(c.Context(), control, name, labels, data, driver)
+			made, err := d.create(c.Context(), control, content{
+				annotations: &api.Annotations{Name: name, Labels: *labels},
+				data:        data, driver: named(driver), templating: named(templating),
+			})
 			if err != nil {
 				return err
 			}
@@ -67,17 +78,26 @@ func (d dataNoun[T]) createCommand(a *app) *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().StringVar(&name, "name", "", "name, if not given as an argument")
-	c.Flags().StringVarP(&file, "file", "f", "", "read the content from this file (-: standard input)")
-	c.Flags().StringToStringVarP(&labels, "label", "l", nil, "label (key=value)")
+	c.Flags().StringVar(&name, "name", "", "its `NAME`, if not given as an argument")
+	c.Flags().StringVarP(&file, "file", "f", "", "read the content from `FILE` (-: standard input)")
+	labels = pairs(c.Flags(), "label", "l", "label `KEY=VALUE`")
+	c.Flags().StringVar(&templating, "template-driver", "", "expand {{.Service.Name}} and its like for each task with `DRIVER` golang")
 	if d.hasDriver {
-		c.Flags().StringVarP(&driver, "driver", "d", "", "driver that provides the content")
+		c.Flags().StringVarP(&driver, "driver", "d", "", "`DRIVER` that provides the content")
 	}
 	return c
 }
 
-// content reads the file that was named, or standard input.
-func (a *app) content(file string) ([]byte, error) {
+// named is the driver of that name, nil if there is no name.
+func named(driver string) *api.Driver {
+	if driver == "" {
+		return nil
+	}
+	return &api.Driver{Name: driver}
+}
+
+// read reads the file that was named, or standard input.
+func (a *app) read(file string) ([]byte, error) {
 	if file == "" || file == "-" {
 		data, err := io.ReadAll(a.In)
 		if err != nil {
@@ -102,7 +122,7 @@ func nameArg(flag string, args []string) (name string, rest []string, err error)
 func (d dataNoun[T]) listCommand(a *app) *cobra.Command {
 	var quiet bool
 	c := &cobra.Command{
-		Use: "ls", Aliases: []string{"list"}, Short: "List " + d.kind + "s, the newest first", Args: cobra.NoArgs,
+		Use: "ls", Aliases: []string{"list"}, Short: "List " + d.kind + "s, the newest first", Args: arguments(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			control, err := a.control()
 			if err != nil {
@@ -123,7 +143,7 @@ func (d dataNoun[T]) listCommand(a *app) *cobra.Command {
 
 func (d dataNoun[T]) inspectCommand(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "inspect " + d.argument, Short: "Show one " + d.kind, Args: cobra.ExactArgs(1),
+		Use: "inspect " + d.argument, Short: "Show one " + d.kind, Args: arguments(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			control, err := a.control()
 			if err != nil {
@@ -140,7 +160,7 @@ func (d dataNoun[T]) inspectCommand(a *app) *cobra.Command {
 
 func (d dataNoun[T]) removeCommand(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "rm " + d.argument + "…", Aliases: []string{"remove"}, Short: "Remove " + d.kind + "s that no service uses", Args: cobra.MinimumNArgs(1),
+		Use: "rm " + d.argument + "…", Aliases: []string{"remove"}, Short: "Remove " + d.kind + "s that no service uses", Args: arguments(1, -1),
 		RunE: func(c *cobra.Command, args []string) error {
 			control, err := a.control()
 			if err != nil {

@@ -68,7 +68,7 @@ the working directory if that is yours, and at /var/run/swarmd.sock.
 		Version:       version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Args:          knownVerb,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			if a.format != "table" && a.format != "json" {
 				return fmt.Errorf("unknown output %q: choose table or json", a.format)
@@ -78,29 +78,16 @@ the working directory if that is yours, and at /var/run/swarmd.sock.
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	flags := root.PersistentFlags()
-	flags.StringVarP(&a.socket, "socket", "s", "", "socket of the node (env SWARM_SOCKET)")
-	flags.StringVarP(&a.format, "output", "o", "table", "table, or json with proto field names")
+	flags.StringVarP(&a.socket, "socket", "s", "", "`SOCKET` of the node (env SWARM_SOCKET)")
+	flags.StringVarP(&a.format, "output", "o", "table", "`FORMAT` is table, or json with proto field names")
 	flags.BoolVarP(&a.noResolve, "no-resolve", "n", false, "print IDs, do not look up names")
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())
-	})
 	root.AddCommand(a.service(), a.task(), a.node(), a.cluster(), a.secret(), a.config(),
 		&cobra.Command{
-			Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+			Use: "version", Short: "Print the version", Args: arguments(0, 0),
 			Run: func(*cobra.Command, []string) { fmt.Fprintln(a.Out, "swarmctl skep", version()) },
 		})
+	explain(root)
 	return root
-}
-
-// noun makes the command that groups the verbs of one kind of object.
-func noun(use, short string, verbs ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{
-		Use: use, Short: short,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
-	}
-	c.AddCommand(verbs...)
-	return c
 }
 
 // terminal reports whether w is a terminal.

@@ -57,7 +57,7 @@ func nodeNames(ctx context.Context, control api.ControlClient) (map[string]strin
 func (a *app) nodeList() *cobra.Command {
 	var quiet bool
 	c := &cobra.Command{
-		Use: "ls", Aliases: []string{"list"}, Short: "List nodes", Args: cobra.NoArgs,
+		Use: "ls", Aliases: []string{"list"}, Short: "List nodes", Args: arguments(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			control, err := a.control()
 			if err != nil {
@@ -97,7 +97,7 @@ func managerStatus(n *api.Node) string {
 func (a *app) nodeInspect() *cobra.Command {
 	var all bool
 	c := &cobra.Command{
-		Use: "inspect NODE", Short: "Show one node and its tasks", Args: cobra.ExactArgs(1),
+		Use: "inspect NODE", Short: "Show one node and its tasks", Args: arguments(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			control, err := a.control()
 			if err != nil {
@@ -171,7 +171,7 @@ func editNode(ctx context.Context, control api.ControlClient, n *api.Node, edit 
 
 func (a *app) nodeAvailability(verb, short string, want api.NodeSpec_Availability) *cobra.Command {
 	return &cobra.Command{
-		Use: verb + " NODE…", Short: short, Args: cobra.MinimumNArgs(1),
+		Use: verb + " NODE…", Short: short, Args: arguments(1, -1),
 		RunE: func(c *cobra.Command, args []string) error {
 			control, err := a.control()
 			if err != nil {
@@ -188,10 +188,10 @@ func (a *app) nodeAvailability(verb, short string, want api.NodeSpec_Availabilit
 }
 
 func (a *app) nodeUpdate() *cobra.Command {
-	var replace, add map[string]string
+	var replace, add *map[string]string
 	var remove []string
 	c := &cobra.Command{
-		Use: "update NODE", Short: "Change a node's labels", Args: cobra.ExactArgs(1),
+		Use: "update NODE", Short: "Change a node's labels", Args: arguments(1, 1),
 		Example: "  swarmctl node update host-1 --label-add zone=a --label-rm old",
 		RunE: func(c *cobra.Command, args []string) error {
 			control, err := a.control()
@@ -202,7 +202,7 @@ func (a *app) nodeUpdate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if !c.Flags().Changed("label") && len(add) == 0 && len(remove) == 0 {
+			if !c.Flags().Changed("label") && len(*add) == 0 && len(remove) == 0 {
 				return fmt.Errorf("nothing to change: give --label-add, --label-rm or --label")
 			}
 			return editNode(c.Context(), control, n, func(s *api.NodeSpec) {
@@ -210,15 +210,15 @@ func (a *app) nodeUpdate() *cobra.Command {
 					s.Annotations = &api.Annotations{}
 				}
 				if c.Flags().Changed("label") {
-					s.Annotations.Labels = replace
+					s.Annotations.Labels = *replace
 				}
-				editLabels(&s.Annotations.Labels, add, remove)
+				editLabels(&s.Annotations.Labels, *add, remove)
 			})
 		},
 	}
-	c.Flags().StringToStringVar(&replace, "label", nil, "replace all labels by these (key=value)")
-	c.Flags().StringToStringVar(&add, "label-add", nil, "add or change a label (key=value)")
-	c.Flags().StringSliceVar(&remove, "label-rm", nil, "remove a label (key)")
+	add = pairs(c.Flags(), "label-add", "", "add or change a label `KEY=VALUE`")
+	c.Flags().StringSliceVar(&remove, "label-rm", nil, "remove a label `KEY`")
+	replace = pairs(c.Flags(), "label", "", "replace all labels by `KEY=VALUE`")
 	return c
 }
 
@@ -237,7 +237,7 @@ func editLabels(labels *map[string]string, add map[string]string, remove []strin
 func (a *app) nodeRemove() *cobra.Command {
 	var force bool
 	c := &cobra.Command{
-		Use: "rm NODE…", Aliases: []string{"remove"}, Short: "Remove nodes that have left or are down", Args: cobra.MinimumNArgs(1),
+		Use: "rm NODE…", Aliases: []string{"remove"}, Short: "Remove nodes that have left or are down", Args: arguments(1, -1),
 		RunE: func(c *cobra.Command, args []string) error {
 			control, err := a.control()
 			if err != nil {

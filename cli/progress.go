@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -17,6 +18,10 @@ type progress struct {
 	// failure says why it will never get there by itself; "" while it may.
 	failure string
 	done    bool
+	// since is when the last task that runs was reported to do so.
+	since time.Time
+	// unproven says that all runs, but not for long enough to count.
+	unproven bool
 }
 
 func (p progress) String() string {
@@ -24,7 +29,10 @@ func (p progress) String() string {
 	if p.completed > 0 {
 		s += fmt.Sprintf(", %d completed", p.completed)
 	}
-	if p.problem != "" && !p.done {
+	switch {
+	case p.unproven:
+		s += ", watching that it lasts"
+	case p.problem != "" && !p.done:
 		s += " (" + p.problem + ")"
 	}
 	return s
@@ -83,6 +91,9 @@ func (p *progress) countSlot(svc *api.Service, slot []*api.Task, ran bool) {
 		case api.TaskState_RUNNING:
 			if t.DesiredState == api.TaskState_RUNNING {
 				p.running++
+				if at := t.GetStatus().GetAppliedAt().AsTime(); at.After(p.since) {
+					p.since = at
+				}
 				return
 			}
 		case api.TaskState_FAILED, api.TaskState_REJECTED:

@@ -16,12 +16,9 @@ func (a *app) secret() *cobra.Command {
 	return dataNoun[*api.Secret]{
 		kind: "secret", short: "Manage secrets: bytes that only the tasks that need them see", argument: "SECRET", hasDriver: true,
 		finder: a.secrets,
-		create: func(ctx context.Context, control api.ControlClient, name string, labels map[string]string, data []byte, driver string) (*api.Secret, error) {
-			spec := &api.SecretSpec{Annotations: &api.Annotations{Name: name, Labels: labels}, Data: data}
-			if driver != "" {
-				spec.Driver = &api.Driver{Name: driver}
-			}
-			r, err := control.CreateSecret(ctx, &api.CreateSecretRequest{Spec: spec})
+		create: func(ctx context.Context, control api.ControlClient, c content) (*api.Secret, error) {
+			r, err := control.CreateSecret(ctx, &api.CreateSecretRequest{Spec: &api.SecretSpec{
+				Annotations: c.annotations, Data: c.data, Driver: c.driver, Templating: c.templating}})
 			return r.GetSecret(), err
 		},
 		remove: func(ctx context.Context, control api.ControlClient, id string) error {

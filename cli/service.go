@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -17,7 +16,7 @@ import (
 
 func (a *app) service() *cobra.Command {
 	c := noun("service", "Run and change services",
-		a.serviceCreate(), a.serviceList(), a.servicePs(), a.serviceInspect(), a.serviceUpdate(), a.serviceScale(), a.serviceRemove())
+		a.serviceCreate(), a.serviceList(), a.servicePs(), a.serviceInspect(), a.serviceUpdate(), a.serviceScale(), a.serviceWait(), a.serviceRemove())
 	c.Aliases = []string{"svc"}
 	return c
 }
@@ -50,8 +49,8 @@ func (a *app) serviceCreate() *cobra.Command {
   swarmctl service create hello --process ./hello -p 0:8080 --replicas 3 -- --greeting hi
   swarmctl service create worker --process ./worker --secret db-password --restart-condition failure --detach`,
 	}
+	c.Flags().StringVar(&name, "name", "", "its `NAME`, if not given as an argument")
 	flags := newSpecFlags(c.Flags())
-	c.Flags().StringVar(&name, "name", "", "name, if not given as an argument")
 	waiting.register(c.Flags())
 	c.RunE = func(c *cobra.Command, args []string) error {
 		before, after := splitAtDash(c, args)
@@ -60,7 +59,7 @@ func (a *app) serviceCreate() *cobra.Command {
 			return err
 		}
 		if len(rest) > 0 {
-			return fmt.Errorf("%q is one argument too many: arguments of the process come after --", rest[0])
+			return usageError(c, fmt.Errorf("%q is one argument too many: arguments of the process come after --", rest[0]))
 		}
 		control, err := a.control()
 		if err != nil {
@@ -112,7 +111,7 @@ func (a *app) serviceUpdate() *cobra.Command {
 	c.RunE = func(c *cobra.Command, args []string) error {
 		before, after := splitAtDash(c, args)
 		if len(before) != 1 {
-			return fmt.Errorf("name one service; got %d arguments", len(before))
+			return usageError(c, fmt.Errorf("name one service; got %d arguments", len(before)))
 		}
 		control, err := a.control()
 		if err != nil {
@@ -150,7 +149,7 @@ func (a *app) updateService(ctx context.Context, control api.ControlClient, s *a
 func (a *app) serviceScale() *cobra.Command {
 	var waiting waitFlags
 	c := &cobra.Command{
-		Use: "scale SERVICE=N…", Short: "Set how many replicas services have", Args: cobra.MinimumNArgs(1),
+		Use: "scale SERVICE=N…", Short: "Set how many replicas services have", Args: arguments(1, -1),
 		Example: "  swarmctl service scale web=5 worker=0",
 	}
 	waiting.register(c.Flags())
@@ -185,7 +184,7 @@ func (a *app) serviceScale() *cobra.Command {
 
 func (a *app) serviceRemove() *cobra.Command {
 	return &cobra.Command{
-		Use: "rm SERVICE…", Aliases: []string{"remove"}, Short: "Remove services and their tasks", Args: cobra.MinimumNArgs(1),
+		Use: "rm SERVICE…", Aliases: []string{"remove"}, Short: "Remove services and their tasks", Args: arguments(1, -1),
 		RunE: func(c *cobra.Command, args []string) error {
 			control, err := a.control()
 			if err != nil {
@@ -205,7 +204,7 @@ func (a *app) serviceRemove() *cobra.Command {
 func (a *app) serviceList() *cobra.Command {
 	var quiet bool
 	c := &cobra.Command{
-		Use: "ls", Aliases: []string{"list"}, Short: "List services", Args: cobra.NoArgs,
+		Use: "ls", Aliases: []string{"list"}, Short: "List services", Args: arguments(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			control, err := a.control()
 			if err != nil {
@@ -320,7 +319,7 @@ func workload(spec *api.TaskSpec) string {
 func (a *app) servicePs() *cobra.Command {
 	var all, quiet bool
 	c := &cobra.Command{
-		Use: "ps SERVICE…", Short: "List the tasks of services", Args: cobra.MinimumNArgs(1),
+		Use: "ps SERVICE…", Short: "List the tasks of services", Args: arguments(1, -1),
 		RunE: func(c *cobra.Command, args []string) error {
 			control, err := a.control()
 			if err != nil {
@@ -348,7 +347,7 @@ func (a *app) servicePs() *cobra.Command {
 func (a *app) serviceInspect() *cobra.Command {
 	var all bool
 	c := &cobra.Command{
-		Use: "inspect SERVICE", Short: "Show one service and its tasks", Args: cobra.ExactArgs(1),
+		Use: "inspect SERVICE", Short: "Show one service and its tasks", Args: arguments(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			control, err := a.control()
 			if err != nil {
@@ -402,8 +401,19 @@ func summarizeService(s *summary, svc *api.Service) {
 		s.line("Restart", strings.ToLower(title(r.Condition)))
 	}
 	for _, p := range spec.GetEndpoint().GetPorts() {
-		s.linef("Port", "%s%d → %d/%s", nameColon(p.Name), p.PublishedPort, p.TargetPort, strings.ToLower(p.Protocol.String()))
+		s.line("Port", publication(p))
 	}
 }
 
-func nameColon(name string) string { return cmp.Or(strings.TrimPrefix(name+": ", ": "), "") }
+// publication says where a port is found: "web: 8080 → 80/tcp".
+func publication(p *api.PortConfig) string {
+	text := "any free one"
+	if p.PublishedPort != 0 {
+		text = strconv.FormatUint(uint64(p.PublishedPort), 10)
+	}
+	text += fmt.Sprintf(" → %d/%s", p.TargetPort, strings.ToLower(p.Protocol.String()))
+	if p.Name != "" {
+		text = p.Name + ": " + text
+	}
+	return text
+}

@@ -181,7 +181,7 @@ func (d *draft) setArgs(args []string) error {
 }
 
 func (f *specFlags) runtime() {
-	f.text("image", "run a container of this image", func(d *draft, image string) error {
+	f.text("image", "run a container of this `IMAGE`", func(d *draft, image string) error {
 		if d.container() == nil {
 			d.process = nil
 			d.spec.Task.Runtime = &api.TaskSpec_Container{Container: &api.ContainerSpec{}}
@@ -189,28 +189,28 @@ func (f *specFlags) runtime() {
 		d.container().Image = image
 		return nil
 	})
-	f.text("process", "run this program as a native process", func(d *draft, command string) error {
+	f.text("process", "run this program, `CMD`, as a native process", func(d *draft, command string) error {
 		if d.process == nil {
 			d.process = &skep.ProcessSpec{}
 		}
 		d.process.Command = absolute(command)
 		return nil
 	})
-	f.texts("args", "", "an argument; those after -- do the same", func(d *draft, args []string) error { return d.setArgs(args) })
-	f.texts("command", "", "replace the image's entry point", onContainer(func(c *api.ContainerSpec, v []string) error { c.Command = v; return nil }))
-	f.texts("env", "e", "environment NAME=value", onEither(
+	f.texts("args", "", "an argument `ARG`; those after -- do the same", func(d *draft, args []string) error { return d.setArgs(args) })
+	f.texts("command", "", "replace the image's entry point by `CMD`", onContainer(func(c *api.ContainerSpec, v []string) error { c.Command = v; return nil }))
+	f.texts("env", "e", "environment `NAME=VALUE`", onEither(
 		func(p *skep.ProcessSpec, v []string) { p.Env = v }, func(c *api.ContainerSpec, v []string) { c.Env = v }))
-	f.text("dir", "working directory", onEither(
+	f.text("dir", "working directory `DIR`", onEither(
 		func(p *skep.ProcessSpec, v string) { p.Directory = v }, func(c *api.ContainerSpec, v string) { c.Dir = v }))
-	f.text("user", "user, or user:group", onEither(
+	f.text("user", "run as `USER`, or USER:GROUP", onEither(
 		func(p *skep.ProcessSpec, v string) { p.User = v }, func(c *api.ContainerSpec, v string) { c.User = v }))
-	f.text("hostname", "host name of the container", onContainer(func(c *api.ContainerSpec, v string) error { c.Hostname = v; return nil }))
+	f.text("hostname", "host name `NAME` of the container", onContainer(func(c *api.ContainerSpec, v string) error { c.Hostname = v; return nil }))
 	f.flag("tty", "give the container a terminal", onContainer(func(c *api.ContainerSpec, v bool) error { c.Tty = v; return nil }))
 	f.flag("open-stdin", "keep standard input open", onContainer(func(c *api.ContainerSpec, v bool) error { c.OpenStdin = v; return nil }))
 	f.flag("init", "run an init process in the container", onContainer(func(c *api.ContainerSpec, v bool) error { c.Init = wrapperspb.Bool(v); return nil }))
-	define(f, f.set.Int64("oom-score-adj", 0, "how readily the kernel kills it, -1000 to 1000"), "oom-score-adj",
+	define(f, f.set.Int64("oom-score-adj", 0, "how readily the kernel kills it, `N` from -1000 to 1000"), "oom-score-adj",
 		onContainer(func(c *api.ContainerSpec, v int64) error { c.OomScoreAdj = v; return nil }))
-	f.texts("ulimit", "", "limit NAME=SOFT[:HARD]", onContainer(func(c *api.ContainerSpec, v []string) (err error) {
+	f.texts("ulimit", "", "limit `NAME=SOFT[:HARD]`", onContainer(func(c *api.ContainerSpec, v []string) (err error) {
 		c.Ulimits, err = parseAll(v, parseUlimit)
 		return err
 	}))
@@ -232,11 +232,11 @@ func absolute(command string) string {
 }
 
 func (f *specFlags) general() {
-	define(f, f.set.StringToStringP("label", "l", nil, "label key=value"), "label", func(d *draft, v map[string]string) error {
+	define(f, pairs(f.set, "label", "l", "label `KEY=VALUE`"), "label", func(d *draft, v map[string]string) error {
 		d.spec.Annotations.Labels = v
 		return nil
 	})
-	f.text("mode", "replicated or global (default replicated)", func(d *draft, v string) error {
+	f.text("mode", "`MODE` is replicated or global (default replicated)", func(d *draft, v string) error {
 		switch v {
 		case "replicated":
 			if d.spec.GetReplicated() == nil {
@@ -249,80 +249,45 @@ func (f *specFlags) general() {
 		}
 		return nil
 	})
-	f.number("replicas", 1, "number of tasks", func(d *draft, v uint64) error {
+	f.number("replicas", 1, "number `N` of tasks", func(d *draft, v uint64) error {
 		if d.spec.GetReplicated() == nil {
 			return fmt.Errorf("only replicated services have replicas")
 		}
 		d.spec.GetReplicated().Replicas = v
 		return nil
 	})
-	f.texts("publish", "p", "port on the node [PUBLISHED:]TARGET[/PROTOCOL]; PUBLISHED 0 or none: any free one", func(d *draft, v []string) (err error) {
+	f.texts("publish", "p", "port on the node `[PUBLISHED:]TARGET[/PROTOCOL]`; PUBLISHED 0 or none: any free one", func(d *draft, v []string) (err error) {
 		d.endpoint().Ports, err = parseAll(v, parsePublish)
 		return err
 	})
-	f.texts("ports", "", "port on the node NAME:TARGET[/PROTOCOL][:PUBLISHED[/PROTOCOL]]", func(d *draft, v []string) (err error) {
+	f.texts("ports", "", "the same as `NAME:TARGET[/PROTOCOL][:PUBLISHED]`, with a name", func(d *draft, v []string) (err error) {
 		d.endpoint().Ports, err = parseAll(v, parsePort)
 		return err
 	})
-	f.text("network", "attach the tasks to this network", func(d *draft, v string) error {
+	f.text("network", "attach the tasks to this `NETWORK`", func(d *draft, v string) error {
 		d.spec.Task.Networks = []*api.NetworkAttachmentConfig{{Target: v}}
 		return nil
 	})
-	f.text("log-driver", "log driver of the tasks", func(d *draft, v string) error { d.logDriver().Name = v; return nil })
-	define(f, f.set.StringToString("log-opt", nil, "option of the log driver key=value"), "log-opt", func(d *draft, v map[string]string) error {
+	f.text("log-driver", "log `DRIVER` of the tasks", func(d *draft, v string) error { d.logDriver().Name = v; return nil })
+	define(f, pairs(f.set, "log-opt", "", "option `KEY=VALUE` of the log driver"), "log-opt", func(d *draft, v map[string]string) error {
 		d.logDriver().Options = v
 		return nil
 	})
 }
 
-func (d *draft) endpoint() *api.EndpointSpec {
-	if d.spec.Endpoint == nil {
-		d.spec.Endpoint = &api.EndpointSpec{}
-	}
-	return d.spec.Endpoint
-}
-
-func (d *draft) logDriver() *api.Driver {
-	if d.spec.Task.LogDriver == nil {
-		d.spec.Task.LogDriver = &api.Driver{}
-	}
-	return d.spec.Task.LogDriver
-}
-
-func (d *draft) placement() *api.Placement {
-	if d.spec.Task.Placement == nil {
-		d.spec.Task.Placement = &api.Placement{}
-	}
-	return d.spec.Task.Placement
-}
-
-func (d *draft) resources() *api.ResourceRequirements {
-	if d.spec.Task.Resources == nil {
-		d.spec.Task.Resources = &api.ResourceRequirements{}
-	}
-	return d.spec.Task.Resources
-}
-
-func (d *draft) limits() *api.Resources {
-	if d.resources().Limits == nil {
-		d.resources().Limits = &api.Resources{}
-	}
-	return d.resources().Limits
-}
-
-func (d *draft) reservations() *api.Resources {
-	if d.resources().Reservations == nil {
-		d.resources().Reservations = &api.Resources{}
-	}
-	return d.resources().Reservations
-}
+func (d *draft) endpoint() *api.EndpointSpec          { return orNew(&d.spec.Endpoint) }
+func (d *draft) logDriver() *api.Driver               { return orNew(&d.spec.Task.LogDriver) }
+func (d *draft) placement() *api.Placement            { return orNew(&d.spec.Task.Placement) }
+func (d *draft) resources() *api.ResourceRequirements { return orNew(&d.spec.Task.Resources) }
+func (d *draft) limits() *api.Resources               { return orNew(&d.resources().Limits) }
+func (d *draft) reservations() *api.Resources         { return orNew(&d.resources().Reservations) }
 
 func (f *specFlags) placement() {
-	f.texts("constraint", "", "only nodes for which this holds: node.labels.zone==a", func(d *draft, v []string) error {
+	f.texts("constraint", "", "only nodes for which `EXPRESSION` holds: node.labels.zone==a", func(d *draft, v []string) error {
 		d.placement().Constraints = v
 		return nil
 	})
-	f.number("replicas-max-per-node", 0, "most tasks on one node (0: no limit)", func(d *draft, v uint64) error {
+	f.number("replicas-max-per-node", 0, "most tasks `N` on one node (0: no limit)", func(d *draft, v uint64) error {
 		d.placement().MaxReplicas = v
 		return nil
 	})
@@ -332,11 +297,11 @@ func (f *specFlags) placement() {
 	memory := func(name, usage string, of func(*draft) *api.Resources) {
 		f.text(name, usage, func(d *draft, v string) (err error) { of(d).MemoryBytes, err = parseBytes(v); return err })
 	}
-	cpus("cpu-limit", "most CPUs a task may use, 0.5", (*draft).limits)
-	cpus("cpu-reservation", "CPUs that are kept free for a task, 0.5", (*draft).reservations)
-	memory("memory-limit", "most memory a task may use, 512m", (*draft).limits)
-	memory("memory-reservation", "memory that is kept free for a task, 512m", (*draft).reservations)
-	f.text("generic-resources", "other resources a task needs: fpga=2,gpu=1", func(d *draft, v string) (err error) {
+	cpus("cpu-limit", "most `CPUS` a task may use, 0.5", (*draft).limits)
+	cpus("cpu-reservation", "`CPUS` that are kept free for a task, 0.5", (*draft).reservations)
+	memory("memory-limit", "most memory `SIZE` a task may use, 512m", (*draft).limits)
+	memory("memory-reservation", "memory `SIZE` that is kept free for a task, 512m", (*draft).reservations)
+	f.text("generic-resources", "other resources `KIND=N,…` a task needs: fpga=2,gpu=1", func(d *draft, v string) (err error) {
 		d.reservations().Generic, err = parseAll(strings.Split(v, ","), parseGeneric)
 		return err
 	})
@@ -350,7 +315,7 @@ func (d *draft) restart() *api.RestartPolicy {
 }
 
 func (f *specFlags) lifecycle() {
-	f.text("restart-condition", "restart a task that ended: any, failure or none (default any)", func(d *draft, v string) error {
+	f.text("restart-condition", "restart a task that ended when `CONDITION` is any, failure or none (default any)", func(d *draft, v string) error {
 		condition, ok := map[string]api.RestartPolicy_RestartCondition{
 			"any": api.RestartPolicy_ANY, "failure": api.RestartPolicy_ON_FAILURE, "on-failure": api.RestartPolicy_ON_FAILURE, "none": api.RestartPolicy_NONE}[v]
 		if !ok {
@@ -359,16 +324,16 @@ func (f *specFlags) lifecycle() {
 		d.restart().Condition = condition
 		return nil
 	})
-	f.duration("restart-delay", 5*time.Second, "wait this long before a restart", func(d *draft, v *durationpb.Duration) error { d.restart().Delay = v; return nil })
-	f.number("restart-max-attempts", 0, "give up after this many restarts (0: never)", func(d *draft, v uint64) error { d.restart().MaxAttempts = v; return nil })
-	f.duration("restart-window", 0, "count restarts within this time only (0: all)", func(d *draft, v *durationpb.Duration) error { d.restart().Window = v; return nil })
+	f.duration("restart-delay", 5*time.Second, "wait for `TIME` before a restart", func(d *draft, v *durationpb.Duration) error { d.restart().Delay = v; return nil })
+	f.number("restart-max-attempts", 0, "give up after `N` restarts (0: never)", func(d *draft, v uint64) error { d.restart().MaxAttempts = v; return nil })
+	f.duration("restart-window", 0, "count restarts within `TIME` only (0: all)", func(d *draft, v *durationpb.Duration) error { d.restart().Window = v; return nil })
 	f.updateConfig("update", func(d *draft) **api.UpdateConfig { return &d.spec.Update }, "pause, continue or rollback")
 	f.updateConfig("rollback", func(d *draft) **api.UpdateConfig { return &d.spec.Rollback }, "pause or continue")
-	f.text("stop-signal", "signal that asks a task to end (default SIGTERM)", onEither(
+	f.text("stop-signal", "`SIGNAL` that asks a task to end (default SIGTERM)", onEither(
 		func(p *skep.ProcessSpec, v string) { p.StopSignal = v }, func(c *api.ContainerSpec, v string) { c.StopSignal = v }))
-	f.duration("stop-grace-period", 10*time.Second, "time it has before it is killed", onEither(
+	f.duration("stop-grace-period", 10*time.Second, "`TIME` it has before it is killed", onEither(
 		func(p *skep.ProcessSpec, v *durationpb.Duration) { p.StopGrace = v }, func(c *api.ContainerSpec, v *durationpb.Duration) { c.StopGracePeriod = v }))
-	f.duration("stop-delay", 0, "wait this long before the stop signal", onProcess(func(p *skep.ProcessSpec, v *durationpb.Duration) error { p.StopDelay = v; return nil }))
+	f.duration("stop-delay", 0, "wait for `TIME` before the stop signal", onProcess(func(p *skep.ProcessSpec, v *durationpb.Duration) error { p.StopDelay = v; return nil }))
 	f.health()
 }
 
@@ -379,9 +344,9 @@ func (f *specFlags) updateConfig(name string, of func(*draft) **api.UpdateConfig
 		}
 		return *of(d)
 	}
-	f.number(name+"-parallelism", 0, "tasks at once during "+name+" (0: all)", func(d *draft, v uint64) error { block(d).Parallelism = v; return nil })
-	f.duration(name+"-delay", 0, "pause between tasks during "+name, func(d *draft, v *durationpb.Duration) error { block(d).Delay = v; return nil })
-	f.text(name+"-on-failure", "what to do when "+name+" fails: "+actions, func(d *draft, v string) error {
+	f.number(name+"-parallelism", 0, "tasks `N` at once during "+name+" (0: all)", func(d *draft, v uint64) error { block(d).Parallelism = v; return nil })
+	f.duration(name+"-delay", 0, "pause for `TIME` between tasks during "+name, func(d *draft, v *durationpb.Duration) error { block(d).Delay = v; return nil })
+	f.text(name+"-on-failure", "`ACTION` when "+name+" fails: "+actions, func(d *draft, v string) error {
 		action, ok := map[string]api.UpdateConfig_FailureAction{"pause": api.UpdateConfig_PAUSE, "continue": api.UpdateConfig_CONTINUE, "rollback": api.UpdateConfig_ROLLBACK}[v]
 		if !ok || name == "rollback" && v == "rollback" {
 			return fmt.Errorf("no action %q: choose %s", v, actions)
@@ -389,7 +354,7 @@ func (f *specFlags) updateConfig(name string, of func(*draft) **api.UpdateConfig
 		block(d).FailureAction = action
 		return nil
 	})
-	f.text(name+"-order", "stop-first or start-first", func(d *draft, v string) error {
+	f.text(name+"-order", "`ORDER` of "+name+": stop-first or start-first", func(d *draft, v string) error {
 		order, ok := map[string]api.UpdateConfig_UpdateOrder{"stop-first": api.UpdateConfig_STOP_FIRST, "start-first": api.UpdateConfig_START_FIRST}[v]
 		if !ok {
 			return fmt.Errorf("no order %q: choose stop-first or start-first", v)
@@ -408,11 +373,11 @@ func (f *specFlags) health() {
 		}
 		return p.Health
 	}
-	f.text("health-cmd", "healthy when this shell command exits with 0", onProcess(func(p *skep.ProcessSpec, v string) error {
+	f.text("health-cmd", "healthy when the shell command `CMD` exits with 0", onProcess(func(p *skep.ProcessSpec, v string) error {
 		check(p).Probe = &skep.HealthCheck_Command{Command: &skep.CommandProbe{Argv: []string{"/bin/sh", "-c", v}}}
 		return nil
 	}))
-	f.text("health-http", "healthy when a GET of this path on the task's port succeeds", onProcess(func(p *skep.ProcessSpec, v string) error {
+	f.text("health-http", "healthy when a GET of `PATH` on the task's port succeeds", onProcess(func(p *skep.ProcessSpec, v string) error {
 		check(p).Probe = &skep.HealthCheck_Http{Http: &skep.HTTPProbe{Path: v}}
 		return nil
 	}))
@@ -422,21 +387,21 @@ func (f *specFlags) health() {
 		}
 		return nil
 	}))
-	f.duration("health-interval", 10*time.Second, "time between probes", onProcess(func(p *skep.ProcessSpec, v *durationpb.Duration) error { check(p).Interval = v; return nil }))
-	f.duration("health-timeout", 5*time.Second, "longest time for a probe", onProcess(func(p *skep.ProcessSpec, v *durationpb.Duration) error { check(p).Timeout = v; return nil }))
-	f.number("health-retries", 3, "failures in a row that make it unhealthy", onProcess(func(p *skep.ProcessSpec, v uint64) error {
+	f.duration("health-interval", 10*time.Second, "`TIME` between probes", onProcess(func(p *skep.ProcessSpec, v *durationpb.Duration) error { check(p).Interval = v; return nil }))
+	f.duration("health-timeout", 5*time.Second, "longest `TIME` for a probe", onProcess(func(p *skep.ProcessSpec, v *durationpb.Duration) error { check(p).Timeout = v; return nil }))
+	f.number("health-retries", 3, "`N` failures in a row make it unhealthy", onProcess(func(p *skep.ProcessSpec, v uint64) error {
 		if v > math.MaxUint32 {
 			return fmt.Errorf("%d is too many", v)
 		}
 		check(p).Retries = uint32(v)
 		return nil
 	}))
-	f.duration("health-start-period", 0, "failures do not count for this long after the start", onProcess(func(p *skep.ProcessSpec, v *durationpb.Duration) error { check(p).StartPeriod = v; return nil }))
+	f.duration("health-start-period", 0, "failures do not count for `TIME` after the start", onProcess(func(p *skep.ProcessSpec, v *durationpb.Duration) error { check(p).StartPeriod = v; return nil }))
 }
 
 func (f *specFlags) files() {
-	f.dataRefs("secret", "secret NAME[:FILE] that the tasks read as a file", false, (*draft).setSecrets)
-	f.dataRefs("config", "config NAME[:FILE] that the tasks read as a file", false, (*draft).setConfigs)
+	f.dataRefs("secret", "secret `NAME[:FILE]` that the tasks read as a file", false, (*draft).setSecrets)
+	f.dataRefs("config", "config `NAME[:FILE]` that the tasks read as a file", false, (*draft).setConfigs)
 	mounts := func(name, usage string, kind api.Mount_Type, parse func(string) (*api.Mount, error)) {
 		f.texts(name, "", usage, onContainer(func(c *api.ContainerSpec, v []string) error {
 			made, err := parseAll(v, parse)
@@ -444,40 +409,39 @@ func (f *specFlags) files() {
 			return err
 		}))
 	}
-	mounts("bind", "mount a path of the node SOURCE:TARGET", api.Mount_BIND, parsePair(api.Mount_BIND))
-	mounts("npipe", "mount a named pipe SOURCE:TARGET", api.Mount_NPIPE, parsePair(api.Mount_NPIPE))
-	mounts("volume", "mount an anonymous volume at TARGET", api.Mount_VOLUME, func(v string) (*api.Mount, error) {
+	mounts("bind", "mount a path of the node `SOURCE:TARGET`", api.Mount_BIND, parsePair(api.Mount_BIND))
+	mounts("npipe", "mount a named pipe `SOURCE:TARGET`", api.Mount_NPIPE, parsePair(api.Mount_NPIPE))
+	mounts("volume", "mount an anonymous volume at `TARGET`", api.Mount_VOLUME, func(v string) (*api.Mount, error) {
 		return &api.Mount{Type: api.Mount_VOLUME, Target: v}, nil
 	})
-	mounts("tmpfs", "mount memory at TARGET[:size=…,mode=…,ro]", api.Mount_TMPFS, parseTmpfs)
+	mounts("tmpfs", "mount memory at `TARGET[:size=…,mode=…,ro]`", api.Mount_TMPFS, parseTmpfs)
 }
 
 // registerUpdateOnly adds the flags that change a list instead of replacing it.
 func (f *specFlags) registerUpdateOnly(set *pflag.FlagSet) {
-	f.dataRefs("add-secret", "add a secret NAME[:FILE]", true, (*draft).setSecrets)
-	f.dataRefs("add-config", "add a config NAME[:FILE]", true, (*draft).setConfigs)
-	f.texts("rm-secret", "", "remove a secret", func(d *draft, names []string) error { return d.dropSecrets(names) })
-	f.texts("rm-config", "", "remove a config", func(d *draft, names []string) error { return d.dropConfigs(names) })
-	f.texts("add-capability", "", "add a capability", onContainer(func(c *api.ContainerSpec, v []string) error {
+	f.dataRefs("add-secret", "add a secret `NAME[:FILE]`", true, (*draft).setSecrets)
+	f.dataRefs("add-config", "add a config `NAME[:FILE]`", true, (*draft).setConfigs)
+	f.texts("rm-secret", "", "remove a secret `NAME`", func(d *draft, names []string) error { return d.dropSecrets(names) })
+	f.texts("rm-config", "", "remove a config `NAME`", func(d *draft, names []string) error { return d.dropConfigs(names) })
+	f.texts("add-capability", "", "add a capability `CAP`", onContainer(func(c *api.ContainerSpec, v []string) error {
 		c.CapabilityAdd = append(c.CapabilityAdd, v...)
 		return nil
 	}))
-	f.texts("rm-capability", "", "drop a capability", onContainer(func(c *api.ContainerSpec, v []string) error {
+	f.texts("rm-capability", "", "drop a capability `CAP`", onContainer(func(c *api.ContainerSpec, v []string) error {
 		c.CapabilityAdd = slices.DeleteFunc(c.CapabilityAdd, func(have string) bool { return slices.Contains(v, have) })
 		c.CapabilityDrop = append(c.CapabilityDrop, v...)
 		return nil
 	}))
-	var add map[string]string
+	add := pairs(set, "label-add", "", "add or change a label `KEY=VALUE`")
 	var remove []string
-	set.StringToStringVar(&add, "label-add", nil, "add or change a label key=value")
-	set.StringArrayVar(&remove, "label-rm", nil, "remove a label")
+	set.StringArrayVar(&remove, "label-rm", nil, "remove a label `KEY`")
 	edit := func(d *draft) error {
 		labels := maps.Clone(d.spec.Annotations.Labels)
-		editLabels(&labels, add, remove)
+		editLabels(&labels, *add, remove)
 		d.spec.Annotations.Labels = labels
 		return nil
 	}
-	define(f, &add, "label-add", func(d *draft, _ map[string]string) error { return edit(d) })
+	define(f, add, "label-add", func(d *draft, _ map[string]string) error { return edit(d) })
 	define(f, &remove, "label-rm", func(d *draft, _ []string) error { return edit(d) })
 }
 

@@ -3,11 +3,8 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -15,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"skep/api"
+	"skep/api/skep"
 )
 
 // waitFlags say whether and how long a command waits for its effect.
@@ -25,11 +23,19 @@ type waitFlags struct {
 
 func (f *waitFlags) register(set *pflag.FlagSet) {
 	set.BoolVarP(&f.detach, "detach", "d", false, "do not wait")
-	set.DurationVar(&f.timeout, "timeout", 10*time.Minute, "wait no longer than this; the operation goes on")
+	f.registerTimeout(set)
 }
 
-// silence is how long progress that is not on a terminal may say nothing.
-const silence = 30 * time.Second
+func (f *waitFlags) registerTimeout(set *pflag.FlagSet) {
+	set.DurationVar(&f.timeout, "timeout", 10*time.Minute, "wait for `TIME` at most; the operation goes on")
+}
+
+// steady is how long tasks that nobody probes must run before they count as
+// running: a program that ends at once runs for a moment, too.
+const steady = time.Second
+
+// errSteady ends the waiting for tasks that have run for long enough.
+var errSteady = errors.New("the tasks stay up")
 
 // wait follows a replicated service until it runs as asked, cannot get there any
 // more, or the time is up. Interrupting it stops only the waiting.
@@ -40,27 +46,50 @@ func (a *app) wait(ctx context.Context, control api.ControlClient, svc *api.Serv
 	name := serviceName(svc)
 	waiting, cancel := context.WithTimeout(ctx, flags.timeout)
 	defer cancel()
+	watching, settle := context.WithCancelCause(waiting)
+	defer settle(nil)
 	p := newReporter(a.Err, name)
 	defer p.end()
 	var last progress
-	err := a.follow(waiting, control, svc.Id, func(svc *api.Service, tasks []*api.Task) (bool, error) {
+	var settled *time.Timer // runs while all is as asked, but not for long enough yet
+	err := a.follow(watching, control, svc.Id, func(svc *api.Service, tasks []*api.Task) (bool, error) {
+		if settled != nil {
+			settled.Stop()
+		}
 		if svc == nil {
 			return false, exitf(ExitNotFound, "service %s was removed meanwhile", name)
 		}
 		last = measure(svc, tasks)
-		p.report(last)
 		if last.failure != "" && !last.done {
+			p.report(last)
 			return false, exitf(ExitFailed, "service %s does not run: %s\nSee 'swarmctl service ps --all %s'.", name, last.failure, name)
 		}
-		return last.done, nil
+		rest := steady - time.Since(last.since)
+		last.unproven = last.done && last.running > 0 && !probed(svc) && rest > 0
+		p.report(last)
+		if last.unproven {
+			settled = time.AfterFunc(min(rest, steady), func() { settle(errSteady) })
+		}
+		return last.done && !last.unproven, nil
 	})
 	switch {
 	case ctx.Err() != nil:
 		return exitf(ExitInterrupted, "interrupted; the operation goes on in the background, see 'swarmctl service ps %s'", name)
+	case errors.Is(context.Cause(watching), errSteady):
+		last.unproven = false
+		p.report(last)
+		return nil
 	case errors.Is(waiting.Err(), context.DeadlineExceeded) && err != nil:
 		return exitf(ExitTimeout, "service %s is not there after %s: %s\nThe operation goes on, see 'swarmctl service ps %s'.", name, flags.timeout, last, name)
 	}
 	return err
+}
+
+// probed reports whether tasks of svc count as running only once a probe has
+// found them healthy.
+func probed(svc *api.Service) bool {
+	var p skep.ProcessSpec
+	return svc.GetSpec().GetTask().GetGeneric().GetPayload().UnmarshalTo(&p) == nil && p.Health != nil
 }
 
 // follow calls look with the service and its tasks, first as they are and then
@@ -134,44 +163,4 @@ func newer[T interface{ GetMeta() *api.Meta }](have, event T) T {
 		return have
 	}
 	return event
-}
-
-// reporter shows progress: one line that is written over on a terminal, a line
-// with a time for every change elsewhere.
-type reporter struct {
-	out    io.Writer
-	name   string
-	live   bool
-	shown  string
-	spoken time.Time
-}
-
-func newReporter(out io.Writer, name string) *reporter {
-	return &reporter{out: out, name: name, live: terminal(out)}
-}
-
-const barWidth = 30
-
-func (r *reporter) report(p progress) {
-	now := time.Now()
-	text := p.String()
-	if text == r.shown && now.Sub(r.spoken) < silence {
-		return
-	}
-	r.shown, r.spoken = text, now
-	if !r.live {
-		fmt.Fprintf(r.out, "%s %s: %s\n", now.Format(time.RFC3339), r.name, text)
-		return
-	}
-	full := barWidth
-	if p.desired > 0 {
-		full = min(barWidth*(p.running+p.completed)/p.desired, barWidth)
-	}
-	fmt.Fprintf(r.out, "\r\x1b[K%s [%s%s] %s", r.name, strings.Repeat("=", full), strings.Repeat(" ", barWidth-full), text)
-}
-
-func (r *reporter) end() {
-	if r.live && r.shown != "" {
-		fmt.Fprintln(r.out)
-	}
 }
