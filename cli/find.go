@@ -22,6 +22,8 @@ type finder[T object] struct {
 	name func(T) string
 	get  func(ctx context.Context, id string) (T, error)
 	list func(ctx context.Context, q query) ([]T, error)
+	// short, if set, finds what a short name means at this moment.
+	short func(ctx context.Context, name string) (found T, ok bool, err error)
 }
 
 // find returns the object whose ID or name is arg, or the only one whose ID or
@@ -34,6 +36,11 @@ func (f finder[T]) find(ctx context.Context, arg string) (T, error) {
 	found, err := f.get(ctx, arg)
 	if err == nil || status.Code(err) != codes.NotFound {
 		return found, err
+	}
+	if f.short != nil {
+		if found, ok, err := f.short(ctx, arg); ok || err != nil {
+			return found, err
+		}
 	}
 	for _, q := range []query{
 		{names: []string{arg}},
@@ -55,6 +62,7 @@ func (f finder[T]) find(ctx context.Context, arg string) (T, error) {
 
 func (f finder[T]) ambiguous(arg string, matches []T) error {
 	const shown = 5
+	slices.SortFunc(matches, func(x, y T) int { return strings.Compare(f.name(x), f.name(y)) })
 	var names []string
 	for _, m := range matches[:min(len(matches), shown)] {
 		names = append(names, f.name(m)+" ("+m.GetId()+")")

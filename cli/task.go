@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"skep/api"
 	"skep/api/skep"
@@ -22,7 +25,7 @@ func (a *app) task() *cobra.Command {
 }
 
 func (a *app) tasks(control api.ControlClient) finder[*api.Task] {
-	return finder[*api.Task]{
+	f := finder[*api.Task]{
 		kind: "task",
 		name: taskName,
 		get: func(ctx context.Context, id string) (*api.Task, error) {
@@ -35,12 +38,33 @@ func (a *app) tasks(control api.ControlClient) finder[*api.Task] {
 			return r.GetTasks(), err
 		},
 	}
+	f.short = func(ctx context.Context, name string) (*api.Task, bool, error) {
+		tasks, err := f.list(ctx, query{namePrefixes: []string{name + "."}})
+		t, ok := inSlot(name, tasks)
+		return t, ok, err
+	}
+	return f
+}
+
+// inSlot returns the task that the name of a slot, "web.3", means: the newest
+// one that is meant to run, else the newest of the history.
+func inSlot(name string, tasks []*api.Task) (*api.Task, bool) {
+	tasks = slices.DeleteFunc(tasks, func(t *api.Task) bool { return shortTaskName(t) != name })
+	if live := current(slices.Clone(tasks), false); len(live) > 0 {
+		tasks = live
+	}
+	if len(tasks) == 0 {
+		return nil, false
+	}
+	return slices.MaxFunc(tasks, func(x, y *api.Task) int {
+		return x.GetMeta().GetCreatedAt().AsTime().Compare(y.GetMeta().GetCreatedAt().AsTime())
+	}), true
 }
 
 func (a *app) taskList() *cobra.Command {
 	var all, quiet bool
 	c := &cobra.Command{
-		Use: "ls", Aliases: []string{"list"}, Short: "List tasks", Args: cobra.NoArgs,
+		Use: "ls", Aliases: []string{"list"}, Short: "List tasks", Args: arguments(0, 0),
 		Example: "  swarmctl task ls\n  swarmctl task ls --all -o json",
 		RunE: func(c *cobra.Command, _ []string) error {
 			control, err := a.control()
@@ -139,7 +163,7 @@ func portTexts(ports []*api.PortConfig) []string {
 
 func (a *app) taskInspect() *cobra.Command {
 	return &cobra.Command{
-		Use: "inspect TASK", Short: "Show one task", Args: cobra.ExactArgs(1),
+		Use: "inspect TASK", Short: "Show one task", Args: arguments(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			control, err := a.control()
 			if err != nil {
@@ -155,34 +179,34 @@ func (a *app) taskInspect() *cobra.Command {
 }
 
 func summarizeTask(s *summary, t *api.Task, now time.Time) {
-	status := t.GetStatus()
+	observed := t.GetStatus()
 	s.line("ID", t.Id)
 	s.line("Name", taskName(t))
 	s.line("Service", cmp.Or(t.GetServiceAnnotations().GetName(), t.ServiceId))
 	s.linef("Slot", "%d", t.Slot)
 	s.line("Node", t.NodeId)
 	s.line("Desired state", title(t.DesiredState))
-	s.line("State", title(status.GetState()))
-	s.line("Since", age(now, status.GetTimestamp()))
-	s.line("Message", status.GetMessage())
-	s.line("Error", status.GetErr())
-	if c := status.GetContainer(); c != nil {
+	s.line("State", title(observed.GetState()))
+	s.line("Since", age(now, observed.GetTimestamp()))
+	s.line("Message", observed.GetMessage())
+	s.line("Error", observed.GetErr())
+	if c := observed.GetContainer(); c != nil {
 		s.line("Container", c.ContainerId)
 		if c.Pid != 0 {
 			s.linef("PID", "%d", c.Pid)
 		}
-		if status.State > api.TaskState_RUNNING {
+		if observed.State > api.TaskState_RUNNING {
 			s.linef("Exit code", "%d", c.ExitCode)
 		}
 	}
-	s.line("Ports", strings.Join(portTexts(status.GetPortStatus().GetPorts()), ", "))
+	s.line("Ports", strings.Join(portTexts(observed.GetPortStatus().GetPorts()), ", "))
 	s.line("Runs", workload(t.GetSpec()))
 }
 
 func (a *app) taskRemove() *cobra.Command {
 	return &cobra.Command{
 		Use: "rm TASK…", Aliases: []string{"remove"}, Short: "Remove tasks; those of a service are made anew",
-		Args: cobra.MinimumNArgs(1),
+		Args: arguments(1, -1),
 		RunE: func(c *cobra.Command, args []string) error {
 			control, err := a.control()
 			if err != nil {
@@ -203,56 +227,62 @@ func (a *app) taskLogs() *cobra.Command {
 	var follow bool
 	var tail uint64
 	c := &cobra.Command{
-		Use: "logs TASK", Short: "Print what a process of this machine wrote", Args: cobra.ExactArgs(1),
+		Use: "logs TASK", Short: "Print what a process of this machine wrote", Args: arguments(1, 1),
 		Example: "  swarmctl task logs --follow hello.1\n  swarmctl task logs --tail 20 2xq9",
 		RunE: func(c *cobra.Command, args []string) error {
 			local, err := a.local()
 			if err != nil {
 				return err
 			}
-			stream, err := local.TaskLogs(c.Context(), &skep.TaskLogsRequest{TaskId: a.localTask(c.Context(), args[0]), Follow: follow, Tail: tail})
-			if err != nil {
-				return err
+			id, node := a.localTask(c.Context(), args[0])
+			stream, err := local.TaskLogs(c.Context(), &skep.TaskLogsRequest{TaskId: id, Follow: follow, Tail: tail})
+			if err == nil {
+				err = copyLogs(stream, a.Streams)
 			}
-			for {
-				m, err := stream.Recv()
-				if errors.Is(err, io.EOF) {
-					return nil
-				}
-				if err != nil {
-					return err
-				}
-				out := a.Out
-				if m.Stream == skep.TaskLogsResponse_STDERR {
-					out = a.Err
-				}
-				if _, err := out.Write(m.Data); err != nil {
-					return err
-				}
+			if status.Code(err) == codes.NotFound && node != "" {
+				return exitf(ExitNotFound, "task %s ran on node %s: 'swarmctl task logs %s' on that machine prints what it wrote", args[0], node, id)
 			}
+			return err
 		},
 	}
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what is written from now on")
-	c.Flags().Uint64Var(&tail, "tail", 0, "only the last N lines (0: all)")
+	c.Flags().Uint64Var(&tail, "tail", 0, "only the last `N` lines (0: all)")
 	return c
 }
 
-// localTask turns a name into an ID where a manager can tell. On a worker the
-// argument is taken as it is.
-func (a *app) localTask(ctx context.Context, arg string) string {
+func copyLogs(stream grpc.ServerStreamingClient[skep.TaskLogsResponse], to Streams) error {
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		out := to.Out
+		if m.Stream == skep.TaskLogsResponse_STDERR {
+			out = to.Err
+		}
+		if _, err := out.Write(m.Data); err != nil {
+			return err
+		}
+	}
+}
+
+// localTask turns a name into an ID, and says on which node the task is, where a
+// manager can tell. On a worker the argument is taken as it is.
+func (a *app) localTask(ctx context.Context, arg string) (id, node string) {
 	control, err := a.control()
 	if err != nil {
-		return arg
+		return arg, ""
 	}
-	if t, err := a.tasks(control).find(ctx, arg); err == nil {
-		return t.Id
-	}
-	r, err := control.ListTasks(ctx, &api.ListTasksRequest{Filters: &api.ListTasksRequest_Filters{NamePrefixes: []string{arg + "."}}})
+	t, err := a.tasks(control).find(ctx, arg)
 	if err != nil {
-		return arg
+		return arg, ""
 	}
-	if live := current(r.Tasks, false); len(live) == 1 {
-		return live[0].Id
+	names, err := nodeNames(ctx, control)
+	if err != nil {
+		return t.Id, t.NodeId
 	}
-	return arg
+	return t.Id, cmp.Or(names[t.NodeId], t.NodeId)
 }
