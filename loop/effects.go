@@ -68,10 +68,10 @@ func (e *effects) work(ctx context.Context, key string, a asked) {
 }
 
 func (e *effects) do(ctx context.Context, a asked) error {
-	if a.after != nil && a.after.Wait(ctx) != nil {
-		return nil // what asked for it never happened; the loops begin anew
+	if a.after == nil || a.after.Wait(ctx) == nil {
+		return a.effect.Do(ctx, e.store)
 	}
-	return a.effect.Do(ctx, e.store)
+	return nil // what asked for it never happened; the loops begin anew
 }
 
 func sleep(ctx context.Context, d time.Duration) {
