@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"sync"
 
 	"google.golang.org/protobuf/proto"
@@ -18,9 +19,15 @@ type outbox struct {
 	mu      sync.Mutex
 	pending map[string]*api.TaskStatus
 	ready   chan struct{}
+	// sending is true from take to sent.
+	sending bool
+	// moved is closed and made anew at each sent.
+	moved chan struct{}
 }
 
-func newOutbox() *outbox { return &outbox{ready: make(chan struct{}, 1)} }
+func newOutbox() *outbox {
+	return &outbox{ready: make(chan struct{}, 1), moved: make(chan struct{})}
+}
 
 // put adds a status, in place of an older one of the task.
 func (o *outbox) put(task string, status *api.TaskStatus) {
@@ -50,13 +57,41 @@ func (o *outbox) take() []*api.UpdateTaskStatusRequest_TaskStatusUpdate {
 		size += proto.Size(status) + len(task) + 16
 		if size > maxReport && len(updates) > 0 {
 			o.wake()
+			o.sending = true
 			return updates
 		}
 		updates = append(updates, &api.UpdateTaskStatusRequest_TaskStatusUpdate{TaskId: task, Status: status})
 		delete(o.pending, task)
 	}
 	o.pending = nil // idle: nothing is kept
+	o.sending = len(updates) > 0
 	return updates
+}
+
+// sent notes that what was taken is confirmed.
+func (o *outbox) sent() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.sending = false
+	close(o.moved)
+	o.moved = make(chan struct{})
+}
+
+// drained waits until all that was put is confirmed; false when ctx ended first.
+func (o *outbox) drained(ctx context.Context) bool {
+	for {
+		o.mu.Lock()
+		done, moved := len(o.pending) == 0 && !o.sending, o.moved
+		o.mu.Unlock()
+		if done {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-moved:
+		}
+	}
 }
 
 func (o *outbox) wake() {

@@ -230,6 +230,7 @@ func (s *session) report(ctx context.Context) error {
 		if err != nil && status.Code(err) != codes.NotFound {
 			return fmt.Errorf("report statuses: %w", err)
 		}
+		s.agent.worker.outbox.sent()
 	}
 }
 

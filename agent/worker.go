@@ -32,7 +32,7 @@ type worker struct {
 	// waiting are entries that start once they are durable.
 	waiting []*entry
 	left    bool
-	// ended is closed and made anew whenever an entry goes.
+	// ended is closed and made anew whenever an entry goes or its task ends.
 	ended chan struct{}
 }
 
@@ -241,6 +241,11 @@ func (w *worker) withdraw(id string, e *entry) {
 func (w *worker) forget(id string) {
 	delete(w.tasks, id)
 	w.journal.mark(id, false)
+	w.wake()
+}
+
+// wake lets those who wait for an end look again. The caller holds w.mu.
+func (w *worker) wake() {
 	close(w.ended)
 	w.ended = make(chan struct{})
 }
@@ -279,11 +284,14 @@ func (w *worker) report(id string, status *api.TaskStatus) {
 	w.mu.Lock()
 	e := w.tasks[id]
 	known := e != nil && !e.gone
-	w.mu.Unlock()
 	if known {
 		w.journal.mark(id, false)
 		w.outbox.put(id, status)
 	}
+	if model.Terminal(status.GetState()) {
+		w.wake()
+	}
+	w.mu.Unlock()
 }
 
 // reportAll reports every task again.
@@ -333,11 +341,17 @@ func (w *worker) finishAll(how ending) {
 
 // empty waits until no task is left; false when ctx ended first.
 func (w *worker) empty(ctx context.Context) bool {
+	return w.until(ctx, func() bool { return len(w.tasks) == 0 })
+}
+
+// until waits for done, which is asked under w.mu whenever a task ends or goes;
+// false when ctx ended first.
+func (w *worker) until(ctx context.Context, done func() bool) bool {
 	for {
 		w.mu.Lock()
-		left, ended := len(w.tasks), w.ended
+		is, ended := done(), w.ended
 		w.mu.Unlock()
-		if left == 0 {
+		if is {
 			return true
 		}
 		select {

@@ -295,7 +295,7 @@ func (n *node) serve(ctx context.Context, socket, remote net.Listener) error {
 func (n *node) stopTasks(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, stopTasksLimit)
 	defer cancel()
-	if err := n.agent.Leave(ctx); err != nil {
+	if err := n.agent.StopTasks(ctx); err != nil {
 		n.cfg.Log.WarnContext(ctx, "not every task stopped as it should", slog.Any("error", err))
 	}
 }
