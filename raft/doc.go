@@ -23,5 +23,9 @@
 // node adds no delay. The applier calls the state machine. A fourth runs while a
 // snapshot is written.
 //
+// On disk there is a directory "log" (package wal) and a directory "snapshots" (package
+// snap), whose files are sealed by package seal. The last two snapshots are kept, and the log
+// since the older one: if the newest turns out damaged, nothing is lost.
+//
 // Nothing here knows what the entries mean.
 package raft

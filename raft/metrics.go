@@ -17,6 +17,7 @@ type metrics struct {
 	entries      prometheus.Histogram
 	bytes        prometheus.Counter
 	elections    prometheus.Counter
+	states       []prometheus.Collector
 
 	mu    sync.Mutex
 	began []time.Time // of what was proposed in this term and is not applied
@@ -53,8 +54,24 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 	}
 }
 
+// observe adds what is asked of the node whenever somebody looks.
+func (m *metrics) observe(n *Node) {
+	for _, g := range []struct {
+		name, help string
+		value      func() float64
+	}{
+		{"skep_raft_term", "The term of raft.", func() float64 { return float64(n.Status().Term) }},
+		{"skep_raft_committed_index", "Up to where the log is committed.", func() float64 { return float64(n.Status().Commit) }},
+		{"skep_raft_applied_index", "Up to where the log is applied here.", func() float64 { return float64(n.Status().Applied) }},
+		{"skep_raft_log_bytes", "Bytes of log on disk.", func() float64 { bytes, _ := n.log.Size(); return float64(bytes) }},
+		{"skep_raft_snapshot_bytes", "Size of the last snapshot.", func() float64 { return float64(n.snapshotSize.Load()) }},
+	} {
+		m.states = append(m.states, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, g.value))
+	}
+}
+
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.transactions, m.snapshots, m.flushes, m.entries, m.bytes, m.elections}
+	return append([]prometheus.Collector{m.transactions, m.snapshots, m.flushes, m.entries, m.bytes, m.elections}, m.states...)
 }
 
 func (m *metrics) register() error {

@@ -325,6 +325,9 @@ func TestWhatItMeasuresIsRegisteredWhileItRuns(t *testing.T) {
 		for _, f := range families {
 			counts[f.GetName()] = f.GetMetric()[0].GetHistogram().GetSampleCount()
 		}
+		if _, ok := counts["skep_raft_log_bytes"]; !ok {
+			t.Errorf("the size of the log is not among %v", counts)
+		}
 		if counts["swarm_raft_transaction_latency_seconds"] != 2 || counts["skep_raft_flush_seconds"] < 2 {
 			t.Errorf("got the counts %v", counts)
 		}

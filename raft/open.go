@@ -137,6 +137,9 @@ func (n *Node) restore(dir string, newest candidate, found *wal.Recovered) error
 	if n.raw, err = etcdraft.NewRawNode(n.cfg.options(n.id, n.mem, meta.Index)); err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
+	n.metrics.observe(n)
+	n.cfg.Log.Info("raft log opened", "raft.id", n.id, "raft.index", found.LastIndex,
+		"raft.snapshot", meta.Index, "entries", len(found.Entries))
 	return nil
 }
 

@@ -6,8 +6,12 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"skep/raft/seal"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var kind = seal.Kind{Name: "thing", Magic: "SKEPTEST", Format: 2}
 
