@@ -17,7 +17,6 @@ const (
 	// The defaults that a new cluster's spec spells out.
 	taskHistory     = 5
 	heartbeatPeriod = 5 * time.Second
-	certLifetime    = 90 * 24 * time.Hour
 	snapshotEntries = 10_000
 	keepEntries     = 500
 	electionTicks   = 10
@@ -55,11 +54,7 @@ func (m *Manager) found(ctx context.Context) error {
 }
 
 func newCluster(id *ca.Identity, rootKey []byte) (*api.Cluster, error) {
-	worker, err := ca.NewToken(id.Root())
-	if err != nil {
-		return nil, err
-	}
-	manager, err := ca.NewToken(id.Root())
+	root, err := ca.NewRootCA(id.Root(), rootKey)
 	if err != nil {
 		return nil, err
 	}
@@ -70,16 +65,11 @@ func newCluster(id *ca.Identity, rootKey []byte) (*api.Cluster, error) {
 			Orchestration:    &api.OrchestrationConfig{TaskHistoryRetentionLimit: taskHistory},
 			Raft:             &api.RaftConfig{SnapshotInterval: snapshotEntries, LogEntriesForSlowFollowers: keepEntries, HeartbeatTick: heartbeatTicks, ElectionTick: electionTicks},
 			Dispatcher:       &api.DispatcherConfig{HeartbeatPeriod: durationpb.New(heartbeatPeriod)},
-			CaConfig:         &api.CAConfig{NodeCertExpiry: durationpb.New(certLifetime)},
+			CaConfig:         &api.CAConfig{NodeCertExpiry: durationpb.New(ca.DefaultLifetime)},
 			TaskDefaults:     &api.TaskDefaults{},
 			EncryptionConfig: &api.EncryptionConfig{},
 		},
-		RootCa: &api.RootCA{
-			CaKey:      rootKey,
-			CaCert:     id.Root().PEM(),
-			CaCertHash: ca.HashOf(id.Root().PEM()),
-			JoinTokens: &api.JoinTokens{Worker: worker.Reveal(), Manager: manager.Reveal()},
-		},
+		RootCa: root,
 	}, nil
 }
 

@@ -9,9 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"time"
 
-	"skep/api"
 	"skep/ca"
 	"skep/client"
 	"skep/model"
@@ -22,8 +20,7 @@ const (
 	certificatesDir = "certificates"
 	// foundingKey is the root's private key, kept from the founding of a swarm until
 	// the cluster object that holds it is durable.
-	foundingKey      = "swarm-root-ca.key"
-	foundingLifetime = 90 * 24 * time.Hour
+	foundingKey = "swarm-root-ca.key"
 )
 
 // identify returns who this node is: as it was at the last start, as a manager
@@ -62,29 +59,7 @@ func (n *node) foundingKey() string { return n.dir.join(certificatesDir, foundin
 // found makes the root of a new swarm and this node's own certificate. The root's
 // key is on disk before the certificate that says that this node is a member.
 func (n *node) found() (*ca.Root, *ca.Certificate, []byte, error) {
-	now := n.cfg.Now()
-	root, rootKey, err := ca.NewRoot(now)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	signer, err := ca.NewSigner(root, rootKey)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	key, err := ca.NewKey()
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	request, err := key.Request()
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	subject := ca.Subject{NodeID: model.NewID(rand.Reader), Org: model.NewID(rand.Reader), Role: api.NodeRole_MANAGER}
-	chain, err := signer.Sign(request, subject, now, foundingLifetime)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	cert, err := ca.NewCertificate(root, chain, key)
+	root, rootKey, cert, err := ca.Bootstrap(model.NewID(rand.Reader), model.NewID(rand.Reader), n.cfg.Now(), ca.DefaultLifetime)
 	if err != nil {
 		return nil, nil, nil, err
 	}

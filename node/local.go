@@ -3,8 +3,6 @@ package node
 import (
 	"cmp"
 	"context"
-	"fmt"
-	"net"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -12,7 +10,6 @@ import (
 	"skep/agent/exec"
 	"skep/api"
 	"skep/api/skep"
-	"skep/ca"
 	"skep/model"
 	"skep/rpc"
 )
@@ -65,7 +62,7 @@ func (l local) TaskLogs(r *skep.TaskLogsRequest, stream grpc.ServerStreamingServ
 func (n *node) socketServer() (*grpc.Server, error) {
 	cfg := rpc.Config{
 		Credentials: rpc.LocalCredentials(n.identity.ServerCredentials()),
-		Local:       n.self,
+		Local:       rpc.Self(n.identity, cmp.Or(n.addr, "127.0.0.1:0")),
 		Now:         n.cfg.Now,
 		Log:         n.cfg.Log,
 		Metrics:     n.grpcMetrics,
@@ -80,27 +77,8 @@ func (n *node) socketServer() (*grpc.Server, error) {
 	return rpc.NewServer(cfg, services...)
 }
 
-// self is who asks over the socket: this node.
-func (n *node) self() rpc.Identity {
-	return rpc.Identity{
-		NodeID: n.identity.NodeID(),
-		Org:    n.identity.ClusterID(),
-		Roles:  []string{ca.OU(n.identity.Role())},
-		Addr:   cmp.Or(n.addr, "127.0.0.1:0"),
-	}
-}
-
 // notManager answers what only managers can.
 func (n *node) notManager(fullMethod string) error {
 	return model.Errorf(model.Precondition, "this node is a worker and cannot answer %s: ask a manager (%s)",
 		fullMethod[strings.LastIndexByte(fullMethod, '/')+1:], n.managers)
-}
-
-// listen listens on the remote port.
-func (n *node) listen(ctx context.Context) (net.Listener, error) {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", n.cfg.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w; choose another address with --listen-remote-api", n.cfg.Listen, err)
-	}
-	return l, nil
 }

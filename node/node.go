@@ -93,7 +93,7 @@ func (n *node) run(ctx context.Context) error {
 	}
 	var remote net.Listener
 	if n.identity.Role() == api.NodeRole_MANAGER {
-		if remote, err = n.listen(ctx); err != nil {
+		if remote, err = rpc.ListenRemote(n.cfg.Listen); err != nil {
 			return err
 		}
 		defer remote.Close()
