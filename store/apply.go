@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"skep/api"
 	"skep/model"
 )
 
@@ -14,19 +15,22 @@ func (s *Store) Apply(index, term uint64, data []byte) error {
 	if s.applyOwn(index, data) {
 		return nil
 	}
-	writes, err := decodeEntry(data)
+	actions, err := s.decoder.decodeEntry(data)
 	if err != nil {
 		return fmt.Errorf("apply entry %d of term %d: %w", index, term, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := s.committed.Load().begin()
-	changes := make([]Change, 0, len(writes))
-	for _, w := range writes {
-		if w.New != nil {
-			next.share(next.table(w.Kind).get(w.ID()), w.New)
+	changes := make([]Change, 0, len(actions))
+	for _, a := range actions {
+		write := Change{Kind: a.kind, Old: a.object}
+		if a.action != api.StoreActionKind_STORE_ACTION_REMOVE {
+			next.share(next.table(a.kind).get(a.object.GetId()), a)
+			s.decoder.remember(a)
+			write = Change{Kind: a.kind, New: a.object}
 		}
-		changes = next.carryOut(changes, w)
+		changes = next.carryOut(changes, write)
 	}
 	next.seal()
 	s.frozen.took(changes)

@@ -150,7 +150,7 @@ func (s *Store) transact(f func(*Tx) error) (p, after *Pending, err error) {
 		ok = true
 		return nil, after, nil
 	}
-	data, err := encodeEntry(s.requests+1, changes)
+	data, err := s.encoder.encodeEntry(s.requests+1, changes)
 	if err != nil {
 		return nil, after, err
 	}

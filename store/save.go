@@ -9,8 +9,6 @@ import (
 	"io"
 	"slices"
 
-	"google.golang.org/protobuf/proto"
-
 	"skep/api"
 )
 
@@ -43,20 +41,20 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 }
 
 func (s *Snapshot) writeRecords(w io.Writer) (n uint64, err error) {
-	var buf, length []byte
-	opts := proto.MarshalOptions{Deterministic: true}
-	for _, t := range s.tables() {
+	e := newEncoder()
+	var length []byte
+	for kind, t := range s.tables() {
 		objects := slices.SortedFunc(t.all(), func(a, b Object) int { return cmp.Compare(a.GetId(), b.GetId()) })
 		for _, o := range objects {
-			buf, err = opts.MarshalAppend(buf[:0], actionOn(api.StoreActionKind_STORE_ACTION_CREATE, o))
+			record, err := e.encodeAction(api.StoreActionKind_STORE_ACTION_CREATE, kind, o)
 			if err != nil {
-				return n, fmt.Errorf("save %s %s: %w", KindOf(o), o.GetId(), err)
+				return n, fmt.Errorf("save %s %s: %w", kind, o.GetId(), err)
 			}
-			length = binary.AppendUvarint(length[:0], uint64(len(buf)))
+			length = binary.AppendUvarint(length[:0], uint64(len(record)))
 			if _, err := w.Write(length); err != nil {
 				return n, err
 			}
-			if _, err := w.Write(buf); err != nil {
+			if _, err := w.Write(record); err != nil {
 				return n, err
 			}
 			n++
@@ -125,6 +123,7 @@ func (s *Snapshot) readRecords(r *bufio.Reader) error {
 	var lastKind Kind
 	var lastID string
 	var buf bytes.Buffer
+	d := newDecoder()
 	for {
 		length, err := binary.ReadUvarint(r)
 		if err != nil {
@@ -140,21 +139,21 @@ func (s *Snapshot) readRecords(r *bufio.Reader) error {
 		if _, err := io.CopyN(&buf, r, int64(length)); err != nil { // grows with what comes, not with what is claimed
 			return fmt.Errorf("read object %d: cut short: %w", n+1, err)
 		}
-		var a api.StoreAction
-		if err := proto.Unmarshal(buf.Bytes(), &a); err != nil {
-			return fmt.Errorf("decode object %d: %w", n+1, err)
+		a, err := d.decodeAction(buf.Bytes())
+		if err != nil {
+			return fmt.Errorf("object %d: %w", n+1, err)
 		}
-		o := targetOf(&a)
-		if o == nil || o.GetId() == "" || a.Action != api.StoreActionKind_STORE_ACTION_CREATE {
-			return fmt.Errorf("object %d: unknown kind of object, or no ID", n+1)
+		id := a.object.GetId()
+		switch {
+		case a.action != api.StoreActionKind_STORE_ACTION_CREATE:
+			return fmt.Errorf("object %d: %s %s is not one to create", n+1, a.kind, id)
+		case a.kind < lastKind, a.kind == lastKind && id <= lastID:
+			return fmt.Errorf("object %d: %s %s is out of order", n+1, a.kind, id)
 		}
-		kind := KindOf(o)
-		if kind < lastKind || kind == lastKind && o.GetId() <= lastID {
-			return fmt.Errorf("object %d: %s %s is out of order", n+1, kind, o.GetId())
-		}
-		s.share(nil, o)
-		s.replace(kind, nil, o)
-		lastKind, lastID = kind, o.GetId()
+		s.share(nil, a)
+		d.remember(a)
+		s.replace(a.kind, nil, a.object)
+		lastKind, lastID = a.kind, id
 		n++
 	}
 	want, err := binary.ReadUvarint(r)

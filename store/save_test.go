@@ -115,7 +115,7 @@ func TestABrokenStateIsRefusedWithAReason(t *testing.T) {
 		"without its end": {good[:len(good)-2], "cut short"},
 		"too large":       {append([]byte("skepstor"), 1, 1, 0xff, 0xff, 0xff, 0xff, 0x7f), "it claims"},
 		"wrong number":    {append(bytes.Clone(good[:len(good)-1]), 99), "and says 99"},
-		"not an object":   {append([]byte("skepstor"), 1, 1, 2, 8, 1, 0, 1), "unknown kind of object"},
+		"not an object":   {append([]byte("skepstor"), 1, 1, 2, 8, 1, 0, 1), "it has no object"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

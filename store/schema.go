@@ -1,6 +1,10 @@
 package store
 
-import "skep/api"
+import (
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"skep/api"
+)
 
 // What has to be said once for each kind, because the contract's messages have
 // no interface in common.
@@ -53,65 +57,47 @@ func setMeta(o Object, m *api.Meta) {
 	}
 }
 
-// actionOn wraps o as the contract's log entries and our snapshots carry it.
-func actionOn(kind api.StoreActionKind, o Object) *api.StoreAction {
-	a := &api.StoreAction{Action: kind}
-	switch o := o.(type) {
-	case *api.Node:
-		a.Target = &api.StoreAction_Node{Node: o}
-	case *api.Service:
-		a.Target = &api.StoreAction_Service{Service: o}
-	case *api.Task:
-		a.Target = &api.StoreAction_Task{Task: o}
-	case *api.Network:
-		a.Target = &api.StoreAction_Network{Network: o}
-	case *api.Cluster:
-		a.Target = &api.StoreAction_Cluster{Cluster: o}
-	case *api.Secret:
-		a.Target = &api.StoreAction_Secret{Secret: o}
-	case *api.Config:
-		a.Target = &api.StoreAction_Config{Config: o}
-	case *api.Volume:
-		a.Target = &api.StoreAction_Volume{Volume: o}
-	case *api.Extension:
-		a.Target = &api.StoreAction_Extension{Extension: o}
-	case *api.Resource:
-		a.Target = &api.StoreAction_Resource{Resource: o}
+// target returns the number of the kind's field in the contract's StoreAction.
+func (k Kind) target() protowire.Number {
+	switch k {
+	case KindNode:
+		return 2
+	case KindService:
+		return 3
+	case KindTask:
+		return 4
+	case KindNetwork:
+		return 5
+	case KindCluster:
+		return 6
+	case KindSecret:
+		return 7
+	case KindResource:
+		return 8
+	case KindExtension:
+		return 9
+	case KindConfig:
+		return 10
+	case KindVolume:
+		return 11
 	}
-	return a
+	return 0
 }
 
-// targetOf returns the object of an action, nil if it is of no known kind.
-func targetOf(a *api.StoreAction) Object {
-	switch t := a.GetTarget().(type) {
-	case *api.StoreAction_Node:
-		return t.Node
-	case *api.StoreAction_Service:
-		return t.Service
-	case *api.StoreAction_Task:
-		return t.Task
-	case *api.StoreAction_Network:
-		return t.Network
-	case *api.StoreAction_Cluster:
-		return t.Cluster
-	case *api.StoreAction_Secret:
-		return t.Secret
-	case *api.StoreAction_Config:
-		return t.Config
-	case *api.StoreAction_Volume:
-		return t.Volume
-	case *api.StoreAction_Extension:
-		return t.Extension
-	case *api.StoreAction_Resource:
-		return t.Resource
+// kindOfTarget returns the kind whose target is num, or zero.
+func kindOfTarget(num protowire.Number) Kind {
+	for k := KindNode; k <= KindResource; k++ {
+		if k.target() == num {
+			return k
+		}
 	}
-	return nil
+	return 0
 }
 
-// identity returns an object of o's kind that has its ID and nothing else: all
-// that the removal of o has to say.
-func identity(kind Kind, id string) Object {
-	switch kind {
+// object returns a new object of the kind that has an ID and nothing else, which
+// is all that a removal has to say.
+func (k Kind) object(id string) Object {
+	switch k {
 	case KindNode:
 		return &api.Node{Id: id}
 	case KindService:

@@ -8,13 +8,15 @@ import (
 
 // share lets an object that was just decoded have in common with the state what
 // is equal: a task its spec with its service or its former self, and the strings
-// that name them. new is not yet stored, so it may still be changed.
-func (s *Snapshot) share(old, new Object) {
-	switch new := new.(type) {
+// that name them. a's object is not yet stored, so it may still be changed.
+func (s *Snapshot) share(old Object, a decoded) {
+	switch new := a.object.(type) {
 	case *api.Task:
 		was, _ := old.(*api.Task)
 		service, _ := s.Services.Get(new.ServiceId)
-		new.Spec = known(new.Spec, was.GetSpec(), service.GetSpec().GetTask(), service.GetPreviousSpec().GetTask())
+		if a.spec != nil {
+			new.Spec = known(new.Spec, was.GetSpec(), service.GetSpec().GetTask(), service.GetPreviousSpec().GetTask())
+		}
 		new.ServiceAnnotations = known(new.ServiceAnnotations, was.GetServiceAnnotations(), service.GetSpec().GetAnnotations())
 		new.Annotations = known(new.Annotations, was.GetAnnotations())
 		new.Endpoint = known(new.Endpoint, was.GetEndpoint())

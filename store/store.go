@@ -84,6 +84,8 @@ type Store struct {
 	feed     feed
 	reach    map[*reaching]struct{}
 	frozen   *frozen
+	encoder  *encoder
+	decoder  *decoder // used by Apply alone, without the lock
 	metrics  *metrics
 }
 
@@ -96,6 +98,8 @@ func New(cfg Config) *Store {
 		handing: make(chan struct{}, 1),
 		reach:   map[*reaching]struct{}{},
 		frozen:  newFrozen(cfg.Freeze),
+		encoder: newEncoder(),
+		decoder: newDecoder(),
 		feed:    newFeed(cfg.HistoryEntries, cfg.HistoryBytes),
 	}
 	s.committed.Store(empty())

@@ -1,0 +1,118 @@
+package store
+
+import (
+	"bytes"
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"skep/api"
+	"skep/model"
+)
+
+// maxEntry is the size from which peers of other makes refuse a raft message.
+const maxEntry = 3 << 19 // 1.5 MiB
+
+// maxSpecs bounds the encoded specs that an encoder or a decoder remembers, in bytes.
+const maxSpecs = 4 << 20
+
+// Numbers of the contract's messages InternalRaftRequest, StoreAction and Task.
+// The numbers of StoreAction's targets are with the kinds.
+const (
+	requestID     protowire.Number = 1
+	requestAction protowire.Number = 2
+	actionKind    protowire.Number = 1
+	taskSpec      protowire.Number = 3
+)
+
+// encoder writes the contract's encoding of actions, the same bytes for equal
+// objects. Most of a task is its spec, which the tasks of a service share: that
+// is encoded once and copied from then on.
+type encoder struct {
+	specs map[*api.TaskSpec][]byte
+	size  int // of specs
+
+	entry, action, object []byte // room to work in
+}
+
+func newEncoder() *encoder { return &encoder{specs: map[*api.TaskSpec][]byte{}} }
+
+// encodeEntry returns the log entry of a transaction.
+func (e *encoder) encodeEntry(id uint64, changes []Change) ([]byte, error) {
+	b := protowire.AppendTag(e.entry[:0], requestID, protowire.VarintType)
+	b = protowire.AppendVarint(b, id)
+	for _, c := range changes {
+		kind, o := api.StoreActionKind_STORE_ACTION_UPDATE, c.New
+		switch {
+		case c.New == nil:
+			kind, o = api.StoreActionKind_STORE_ACTION_REMOVE, c.Kind.object(c.ID())
+		case c.Old == nil:
+			kind = api.StoreActionKind_STORE_ACTION_CREATE
+		}
+		action, err := e.encodeAction(kind, c.Kind, o)
+		if err != nil {
+			return nil, model.Errorf(model.Invalid, "write %s %s: %w", c.Kind, c.ID(), err)
+		}
+		b = protowire.AppendTag(b, requestAction, protowire.BytesType)
+		b = protowire.AppendBytes(b, action)
+		if len(b) > maxEntry {
+			return nil, model.Errorf(model.Exhausted,
+				"raft message is too large: more than %d bytes; write less in one transaction", maxEntry)
+		}
+	}
+	e.entry = b
+	return bytes.Clone(b), nil
+}
+
+// encodeAction returns a StoreAction, which is good until the next call.
+func (e *encoder) encodeAction(action api.StoreActionKind, kind Kind, o Object) ([]byte, error) {
+	object, err := e.encodeObject(o)
+	if err != nil {
+		return nil, err
+	}
+	b := protowire.AppendTag(e.action[:0], actionKind, protowire.VarintType)
+	b = protowire.AppendVarint(b, uint64(action))
+	b = protowire.AppendTag(b, kind.target(), protowire.BytesType)
+	b = protowire.AppendBytes(b, object)
+	if cap(b) <= maxEntry { // one huge object is not worth keeping the room for
+		e.object, e.action = object, b
+	}
+	return b, nil
+}
+
+func (e *encoder) encodeObject(o Object) ([]byte, error) {
+	opts := proto.MarshalOptions{Deterministic: true}
+	t, ok := o.(*api.Task)
+	if !ok || t.Spec == nil {
+		return opts.MarshalAppend(e.object[:0], o)
+	}
+	rest := model.Shallow(t)
+	rest.Spec = nil
+	b, err := opts.MarshalAppend(e.object[:0], rest)
+	if err != nil {
+		return nil, err
+	}
+	spec, err := e.encodeSpec(t.Spec)
+	if err != nil {
+		return nil, err
+	}
+	b = protowire.AppendTag(b, taskSpec, protowire.BytesType)
+	return protowire.AppendBytes(b, spec), nil
+}
+
+func (e *encoder) encodeSpec(spec *api.TaskSpec) ([]byte, error) {
+	if b, ok := e.specs[spec]; ok {
+		return b, nil
+	}
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(spec)
+	if err != nil {
+		return nil, fmt.Errorf("its spec: %w", err)
+	}
+	if e.size += len(b); e.size > maxSpecs {
+		clear(e.specs)
+		e.size = len(b)
+	}
+	e.specs[spec] = b
+	return b, nil
+}
