@@ -102,22 +102,25 @@ func findProgram(command, path, dir string) (string, error) {
 		}
 		return command, nil
 	}
-	var notExecutable error
+	var refused error
 	for _, place := range filepath.SplitList(path) {
 		if !filepath.IsAbs(place) {
 			continue // what is found must not depend on where the agent runs
 		}
 		candidate := filepath.Join(place, command)
+		if _, err := os.Stat(candidate); err != nil {
+			continue // not there, or not for us
+		}
 		err := executable(candidate)
 		if err == nil {
 			return candidate, nil
 		}
-		if notExecutable == nil && !errors.Is(err, fs.ErrNotExist) {
-			notExecutable = err
+		if refused == nil {
+			refused = err
 		}
 	}
-	if notExecutable != nil {
-		return "", notExecutable
+	if refused != nil {
+		return "", refused
 	}
 	return "", fmt.Errorf("command %q not found in PATH (%s); install it on this node, give its full path, or place the task on a node that has it", command, path)
 }
