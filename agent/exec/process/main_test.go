@@ -31,15 +31,16 @@ import (
 // The test binary plays three parts besides its own: the parent of a task, what
 // a task runs, and an agent that dies.
 func TestMain(m *testing.M) {
+	// syscall.Exit, since with the race detector os.Exit takes a second.
 	if process.IsParent() {
-		os.Exit(process.ParentMain())
+		syscall.Exit(process.ParentMain())
 	}
 	if len(os.Args) > 1 && os.Args[1] == "workload" {
 		if err := workload(os.Args[2], os.Args[3:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+			syscall.Exit(1)
 		}
-		os.Exit(0)
+		syscall.Exit(0)
 	}
 	code := m.Run()
 	if left := leftBehind(); len(left) > 0 {
@@ -61,7 +62,7 @@ func workload(name string, args []string) error {
 		}
 		code, err := strconv.Atoi(args[0])
 		if err == nil {
-			os.Exit(code)
+			syscall.Exit(code)
 		}
 		return err
 	case "stubborn":
@@ -79,7 +80,7 @@ func workload(name string, args []string) error {
 		signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR2)
 		fmt.Println("ready")
 		fmt.Println("got", <-signals)
-		os.Exit(7)
+		syscall.Exit(7)
 	case "slow-child": // ends at once when asked, its child a little later
 		child := osexec.Command(os.Args[0], "workload", "grace", args[0])
 		child.Stdout = os.Stdout
