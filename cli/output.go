@@ -37,7 +37,8 @@ func list[T object](a *app, quiet bool, items []T, columns []column[T]) error {
 	case a.format == "json":
 		return writeJSONArray(a.Out, items)
 	}
-	w := table(a.Out)
+	out := &trimmer{w: a.Out}
+	w := table(out)
 	titles := make([]string, len(columns))
 	for i, c := range columns {
 		titles[i] = c.title
@@ -48,7 +49,7 @@ func list[T object](a *app, quiet bool, items []T, columns []column[T]) error {
 		for i, c := range columns {
 			cells[i] = c.value(item)
 		}
-		fmt.Fprintln(w, strings.TrimRight(strings.Join(cells, "\t"), "\t"))
+		fmt.Fprintln(w, strings.Join(cells, "\t"))
 	}
 	return w.Flush()
 }
@@ -85,6 +86,34 @@ func (s *summary) labels(name string, labels map[string]string) {
 	for _, key := range sortedKeys(labels) {
 		s.line(name, key+"="+labels[key])
 	}
+}
+
+// trimmer takes the spaces off the ends of lines, which a table pads its last
+// cells with. It is written to in whole lines or parts of one, and flushed by the
+// line's end.
+type trimmer struct {
+	w      io.Writer
+	spaces int
+}
+
+func (t *trimmer) Write(p []byte) (int, error) {
+	var out []byte
+	for _, c := range p {
+		switch c {
+		case ' ':
+			t.spaces++
+			continue
+		case '\n':
+		default:
+			out = append(out, strings.Repeat(" ", t.spaces)...)
+		}
+		t.spaces = 0
+		out = append(out, c)
+	}
+	if _, err := t.w.Write(out); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 func table(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 4, 2, ' ', 0) }
