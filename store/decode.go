@@ -9,26 +9,33 @@ import (
 	"skep/api"
 )
 
-// decoder reads actions. Specs that it has seen before it knows by their bytes:
-// it neither decodes nor compares them again.
+// decoder reads actions. What the tasks of a service share, the spec and the
+// service's annotations, it knows by its bytes when it comes again, and neither
+// decodes nor compares it.
 type decoder struct {
-	specs map[string]*api.TaskSpec
-	size  int // of the keys
+	specs    map[string]*api.TaskSpec
+	services map[string]*api.Annotations
+	size     int // of the keys
 
 	task []byte // room to work in
 }
 
-func newDecoder() *decoder { return &decoder{specs: map[string]*api.TaskSpec{}} }
+func newDecoder() *decoder {
+	return &decoder{specs: map[string]*api.TaskSpec{}, services: map[string]*api.Annotations{}}
+}
 
 // decoded is an action on an object.
 type decoded struct {
 	action api.StoreActionKind
 	kind   Kind
 	object Object
-	// spec is the encoding of a task's spec that was not known; once it is settled
-	// which object stands for it, remember makes it known.
-	spec []byte
+	// parts are the encodings of a task's parts that were not known. Once it is
+	// settled which objects stand for them, remember makes them known.
+	parts
 }
+
+// parts are what a task has in common with others, nil if it is not there.
+type parts struct{ spec, service []byte }
 
 // decodeEntry returns the actions of an entry that somebody else proposed. What
 // it does not know is an error, since skipping it would make this manager's
@@ -84,7 +91,7 @@ func (d *decoder) decodeAction(data []byte) (a decoded, err error) {
 			var body []byte
 			if body, n = protowire.ConsumeBytes(data); n >= 0 {
 				a.kind = kind
-				if a.object, a.spec, err = d.decodeObject(kind, body); err != nil {
+				if a.object, a.parts, err = d.decodeObject(kind, body); err != nil {
 					return a, fmt.Errorf("decode a %s: %w", kind, err)
 				}
 			}
@@ -107,65 +114,86 @@ func (d *decoder) decodeAction(data []byte) (a decoded, err error) {
 	return a, fmt.Errorf("unknown action %d on %s %s; a newer manager wrote it", a.action, a.kind, a.object.GetId())
 }
 
-func (d *decoder) decodeObject(kind Kind, data []byte) (Object, []byte, error) {
-	rest, spec, ok := data, []byte(nil), false
+// decodeObject returns an object and those of its parts that were not known.
+func (d *decoder) decodeObject(kind Kind, data []byte) (Object, parts, error) {
 	if kind == KindTask {
-		if rest, spec, ok = d.splitTask(data); !ok {
-			rest = data
+		if rest, shared, ok := d.splitTask(data); ok {
+			return d.decodeTask(rest, shared)
 		}
 	}
 	o := kind.object("")
-	if err := proto.Unmarshal(rest, o); err != nil {
-		return nil, nil, err
-	}
-	if !ok {
-		return o, nil, nil
-	}
-	t := o.(*api.Task)
-	if t.Spec = d.specs[string(spec)]; t.Spec != nil {
-		return o, nil, nil
-	}
-	t.Spec = new(api.TaskSpec)
-	return o, spec, proto.Unmarshal(spec, t.Spec)
+	return o, parts{}, proto.Unmarshal(data, o)
 }
 
-// splitTask returns the encoding of a task without its spec, which is good
-// until the next call, and that of the spec. Not ok is a task that has none or is
-// out of the ordinary; the protobuf runtime deals with it as a whole.
-func (d *decoder) splitTask(data []byte) (rest, spec []byte, ok bool) {
+func (d *decoder) decodeTask(rest []byte, shared parts) (_ Object, unknown parts, err error) {
+	t := new(api.Task)
+	if err := proto.Unmarshal(rest, t); err != nil {
+		return nil, parts{}, err
+	}
+	if shared.spec != nil {
+		if t.Spec = d.specs[string(shared.spec)]; t.Spec == nil {
+			t.Spec, unknown.spec = new(api.TaskSpec), shared.spec
+			err = proto.Unmarshal(shared.spec, t.Spec)
+		}
+	}
+	if shared.service != nil && err == nil {
+		if t.ServiceAnnotations = d.services[string(shared.service)]; t.ServiceAnnotations == nil {
+			t.ServiceAnnotations, unknown.service = new(api.Annotations), shared.service
+			err = proto.Unmarshal(shared.service, t.ServiceAnnotations)
+		}
+	}
+	return t, unknown, err
+}
+
+// splitTask returns the encoding of a task without the parts that it shares,
+// which is good until the next call, and theirs. Not ok is a task that is out of
+// the ordinary; the protobuf runtime deals with it as a whole.
+func (d *decoder) splitTask(data []byte) (rest []byte, shared parts, ok bool) {
 	rest = d.task[:0]
 	for len(data) > 0 {
 		num, typ, n := protowire.ConsumeTag(data)
 		if n < 0 {
-			return nil, nil, false
+			return nil, parts{}, false
 		}
 		m := protowire.ConsumeFieldValue(num, typ, data[n:])
 		if m < 0 {
-			return nil, nil, false
+			return nil, parts{}, false
 		}
-		if num == taskSpec {
-			if typ != protowire.BytesType || ok {
-				return nil, nil, false
+		part := &shared.spec
+		switch num {
+		case taskService:
+			part = &shared.service
+			fallthrough
+		case taskSpec:
+			if typ != protowire.BytesType || *part != nil {
+				return nil, parts{}, false
 			}
-			spec, _ = protowire.ConsumeBytes(data[n:])
-			ok = true
-		} else {
+			*part, _ = protowire.ConsumeBytes(data[n:])
+		default:
 			rest = append(rest, data[:n+m]...)
 		}
 		data = data[n+m:]
 	}
 	d.task = rest
-	return rest, spec, ok
+	return rest, shared, true
 }
 
-// remember makes the spec known that a was decoded with.
+// remember makes the parts known that a was decoded with.
 func (d *decoder) remember(a decoded) {
-	if a.spec == nil {
+	if a.spec == nil && a.service == nil {
 		return
 	}
-	if d.size += len(a.spec); d.size > maxSpecs {
+	n := len(a.spec) + len(a.service)
+	if d.size += n; d.size > maxParts {
 		clear(d.specs)
-		d.size = len(a.spec)
+		clear(d.services)
+		d.size = n
 	}
-	d.specs[string(a.spec)] = a.object.(*api.Task).Spec
+	t := a.object.(*api.Task)
+	if a.spec != nil {
+		d.specs[string(a.spec)] = t.Spec
+	}
+	if a.service != nil {
+		d.services[string(a.service)] = t.ServiceAnnotations
+	}
 }

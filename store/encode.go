@@ -2,7 +2,6 @@ package store
 
 import (
 	"bytes"
-	"fmt"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -14,8 +13,8 @@ import (
 // maxEntry is the size from which peers of other makes refuse a raft message.
 const maxEntry = 3 << 19 // 1.5 MiB
 
-// maxSpecs bounds the encoded specs that an encoder or a decoder remembers, in bytes.
-const maxSpecs = 4 << 20
+// maxParts bounds the encoded parts that an encoder or a decoder remembers, in bytes.
+const maxParts = 4 << 20
 
 // Numbers of the contract's messages InternalRaftRequest, StoreAction and Task.
 // The numbers of StoreAction's targets are with the kinds.
@@ -24,19 +23,20 @@ const (
 	requestAction protowire.Number = 2
 	actionKind    protowire.Number = 1
 	taskSpec      protowire.Number = 3
+	taskService   protowire.Number = 8 // service_annotations
 )
 
 // encoder writes the contract's encoding of actions, the same bytes for equal
-// objects. Most of a task is its spec, which the tasks of a service share: that
-// is encoded once and copied from then on.
+// objects. Most of a task is its spec and the service's annotations, which the
+// tasks of a service share: those are encoded once and copied from then on.
 type encoder struct {
-	specs map[*api.TaskSpec][]byte
-	size  int // of specs
+	parts map[proto.Message][]byte
+	size  int // of parts
 
 	entry, action, object []byte // room to work in
 }
 
-func newEncoder() *encoder { return &encoder{specs: map[*api.TaskSpec][]byte{}} }
+func newEncoder() *encoder { return &encoder{parts: map[proto.Message][]byte{}} }
 
 // encodeEntry returns the log entry of a transaction.
 func (e *encoder) encodeEntry(id uint64, changes []Change) ([]byte, error) {
@@ -84,35 +84,33 @@ func (e *encoder) encodeAction(action api.StoreActionKind, kind Kind, o Object) 
 func (e *encoder) encodeObject(o Object) ([]byte, error) {
 	opts := proto.MarshalOptions{Deterministic: true}
 	t, ok := o.(*api.Task)
-	if !ok || t.Spec == nil {
+	if !ok {
 		return opts.MarshalAppend(e.object[:0], o)
 	}
 	rest := model.Shallow(t)
-	rest.Spec = nil
+	rest.Spec, rest.ServiceAnnotations = nil, nil
 	b, err := opts.MarshalAppend(e.object[:0], rest)
-	if err != nil {
-		return nil, err
+	if err == nil && t.Spec != nil {
+		b, err = e.appendPart(b, taskSpec, t.Spec)
 	}
-	spec, err := e.encodeSpec(t.Spec)
-	if err != nil {
-		return nil, err
+	if err == nil && t.ServiceAnnotations != nil {
+		b, err = e.appendPart(b, taskService, t.ServiceAnnotations)
 	}
-	b = protowire.AppendTag(b, taskSpec, protowire.BytesType)
-	return protowire.AppendBytes(b, spec), nil
+	return b, err
 }
 
-func (e *encoder) encodeSpec(spec *api.TaskSpec) ([]byte, error) {
-	if b, ok := e.specs[spec]; ok {
-		return b, nil
+func (e *encoder) appendPart(b []byte, num protowire.Number, m proto.Message) ([]byte, error) {
+	part, ok := e.parts[m]
+	if !ok {
+		var err error
+		if part, err = (proto.MarshalOptions{Deterministic: true}).Marshal(m); err != nil {
+			return nil, err
+		}
+		if e.size += len(part); e.size > maxParts {
+			clear(e.parts)
+			e.size = len(part)
+		}
+		e.parts[m] = part
 	}
-	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(spec)
-	if err != nil {
-		return nil, fmt.Errorf("its spec: %w", err)
-	}
-	if e.size += len(b); e.size > maxSpecs {
-		clear(e.specs)
-		e.size = len(b)
-	}
-	e.specs[spec] = b
-	return b, nil
+	return protowire.AppendBytes(protowire.AppendTag(b, num, protowire.BytesType), part), nil
 }

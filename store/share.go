@@ -17,7 +17,9 @@ func (s *Snapshot) share(old Object, a decoded) {
 		if a.spec != nil {
 			new.Spec = known(new.Spec, was.GetSpec(), service.GetSpec().GetTask(), service.GetPreviousSpec().GetTask())
 		}
-		new.ServiceAnnotations = known(new.ServiceAnnotations, was.GetServiceAnnotations(), service.GetSpec().GetAnnotations())
+		if a.service != nil {
+			new.ServiceAnnotations = known(new.ServiceAnnotations, was.GetServiceAnnotations(), service.GetSpec().GetAnnotations())
+		}
 		new.Annotations = known(new.Annotations, was.GetAnnotations())
 		new.Endpoint = known(new.Endpoint, was.GetEndpoint())
 		if service != nil {
