@@ -54,7 +54,7 @@ func (d *Dispatcher) assign(ctx context.Context, id string, send func(*dispatch.
 	if err != nil {
 		return err
 	}
-	s, taken, err := d.sessions.openAssignments(caller.NodeID, id, time.Now(), d.grace())
+	s, taken, err := d.sessions.openAssignments(caller.NodeID, id, time.Now())
 	if err != nil {
 		return err
 	}

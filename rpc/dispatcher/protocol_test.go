@@ -184,6 +184,34 @@ func TestHeartbeatsFollowTheClusterAndSpread(t *testing.T) {
 	})
 }
 
+func TestANodeIsHeldToAShorterPeriodOnlyOnceItKnowsIt(t *testing.T) {
+	inBubble(t, func(c *cluster) {
+		n := c.client("n1")
+		defer n.stop()
+		id := n.register()
+		codeOf(c.T, n.heartbeat(id), codes.OK)
+		if _, err := store.Edit(c.Context(), c.store, "cluster", nil, func(cluster *api.Cluster) error {
+			cluster.Spec = &api.ClusterSpec{Dispatcher: &api.DispatcherConfig{HeartbeatPeriod: durationpb.New(time.Second)}}
+			return nil
+		}); err != nil {
+			c.Fatal(err)
+		}
+		synctest.Wait()
+		codeOf(c.T, n.report(id), codes.OK)
+		pass(4 * time.Second)
+		synctest.Wait()
+		if got := c.node("n1").GetStatus().GetState(); got != api.NodeStatus_READY {
+			c.Errorf("it is %v before its next heartbeat is due", got)
+		}
+		codeOf(c.T, n.heartbeat(id), codes.OK)
+		pass(4 * time.Second)
+		synctest.Wait()
+		if got := c.node("n1").GetStatus().GetState(); got != api.NodeStatus_DOWN {
+			c.Errorf("it is %v four periods after it was told of the shorter one", got)
+		}
+	})
+}
+
 func TestAnyMessageOfASessionCountsAsAHeartbeat(t *testing.T) {
 	inBubble(t, func(c *cluster) {
 		n := c.client("n1")

@@ -69,7 +69,7 @@ func (d *Dispatcher) register(ctx context.Context, request *api.SessionRequest) 
 	if err := model.CheckWellFormed("description", request.GetDescription()); err != nil {
 		return nil, nil, err
 	}
-	s, taken, err := d.sessions.enter(caller.NodeID, request.GetSessionId(), time.Now(), d.grace())
+	s, taken, err := d.sessions.enter(caller.NodeID, request.GetSessionId(), time.Now(), missed*d.news.Load().period)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -91,24 +91,25 @@ func (d *Dispatcher) register(ctx context.Context, request *api.SessionRequest) 
 // Heartbeat says that the caller's node is there, and is answered with the time
 // until its next.
 func (d *Dispatcher) Heartbeat(ctx context.Context, request *api.HeartbeatRequest) (*api.HeartbeatResponse, error) {
+	caller, err := callerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
 	period := d.period()
-	if _, err := d.find(ctx, request.GetSessionId(), missed*period); err != nil {
+	if err := d.sessions.heartbeat(caller.NodeID, request.GetSessionId(), time.Now(), missed*period); err != nil {
 		return nil, err
 	}
 	return &api.HeartbeatResponse{Period: durationpb.New(period)}, nil
 }
 
 // find returns the caller's session if it is id.
-func (d *Dispatcher) find(ctx context.Context, id string, grace time.Duration) (*session, error) {
+func (d *Dispatcher) find(ctx context.Context, id string) (*session, error) {
 	caller, err := callerOf(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return d.sessions.find(caller.NodeID, id, time.Now(), grace)
+	return d.sessions.find(caller.NodeID, id, time.Now())
 }
-
-// grace is how long a node may be silent after a message that is no heartbeat.
-func (d *Dispatcher) grace() time.Duration { return missed * d.news.Load().period }
 
 func callerOf(ctx context.Context) (rpc.Identity, error) {
 	caller := rpc.Caller(ctx)

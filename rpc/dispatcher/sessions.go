@@ -28,7 +28,12 @@ type session struct {
 	// wake is readable when the node's object may have changed.
 	wake chan struct{}
 
-	// Guarded by the mutex of sessions. Closed when a newer stream takes over.
+	// Guarded by the mutex of sessions.
+
+	// grace is how long the node may be silent. It follows from the period that the
+	// node was told last: of a shorter one it learns with its next heartbeat.
+	grace time.Duration
+	// Closed when a newer stream takes over.
 	messages, assignments chan struct{}
 	opens                 int
 	opened                time.Time
@@ -103,10 +108,10 @@ func (r *sessions) enter(node, id string, now time.Time, grace time.Duration) (*
 		}
 		m.end(model.Errorf(model.Conflict, "node %s has registered anew", node))
 		m.registered = now
-		m.session = &session{id: r.newID(), node: node, ended: make(chan struct{}), wake: make(chan struct{}, 1)}
+		m.session = &session{id: r.newID(), node: node, grace: grace, ended: make(chan struct{}), wake: make(chan struct{}, 1)}
 	}
 	takeOver(&m.session.messages)
-	r.beat(node, now, grace)
+	r.beat(node, now, m.session.grace)
 	return m.session, m.session.messages, nil
 }
 
@@ -119,13 +124,26 @@ func takeOver(stream *chan struct{}) {
 }
 
 // find returns the session of node if it is id, and counts as a beat.
-func (r *sessions) find(node, id string, now time.Time, grace time.Duration) (*session, error) {
+func (r *sessions) find(node, id string, now time.Time) (*session, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.lookUp(node, id, now, grace)
+	return r.lookUp(node, id, now)
 }
 
-func (r *sessions) lookUp(node, id string, now time.Time, grace time.Duration) (*session, error) {
+// heartbeat is find for a node that is told how long it may be silent from now on.
+func (r *sessions) heartbeat(node, id string, now time.Time, grace time.Duration) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, err := r.lookUp(node, id, now)
+	if err != nil {
+		return err
+	}
+	s.grace = grace
+	r.beat(node, now, grace)
+	return nil
+}
+
+func (r *sessions) lookUp(node, id string, now time.Time) (*session, error) {
 	if !r.running {
 		return nil, errNotRunning()
 	}
@@ -136,17 +154,17 @@ func (r *sessions) lookUp(node, id string, now time.Time, grace time.Duration) (
 	case m.session.id != id:
 		return nil, model.Errorf(model.Invalid, "session invalid: node %s has another one", node)
 	}
-	r.beat(node, now, grace)
+	r.beat(node, now, m.session.grace)
 	return m.session, nil
 }
 
 // openAssignments is find for the one stream of assignments of a session. A
 // node that opens it again and again cannot be helped by another stream: its
 // session ends.
-func (r *sessions) openAssignments(node, id string, now time.Time, grace time.Duration) (*session, <-chan struct{}, error) {
+func (r *sessions) openAssignments(node, id string, now time.Time) (*session, <-chan struct{}, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s, err := r.lookUp(node, id, now, grace)
+	s, err := r.lookUp(node, id, now)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -25,7 +25,7 @@ type statusUpdate = api.UpdateTaskStatusRequest_TaskStatusUpdate
 // error of kind Denied after the rest is done; unknown tasks, and statuses that
 // are older than or equal to what is known, are ignored.
 func (d *Dispatcher) UpdateTaskStatus(ctx context.Context, request *api.UpdateTaskStatusRequest) (*api.UpdateTaskStatusResponse, error) {
-	s, err := d.find(ctx, request.GetSessionId(), d.grace())
+	s, err := d.find(ctx, request.GetSessionId())
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +156,7 @@ func clip(text string) string {
 // answers when that is committed. Volumes that are unknown, or were never
 // published on the node, are ignored.
 func (d *Dispatcher) UpdateVolumeStatus(ctx context.Context, request *api.UpdateVolumeStatusRequest) (*api.UpdateVolumeStatusResponse, error) {
-	s, err := d.find(ctx, request.GetSessionId(), d.grace())
+	s, err := d.find(ctx, request.GetSessionId())
 	if err != nil {
 		return nil, err
 	}
