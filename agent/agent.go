@@ -115,6 +115,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer endWriter()
 	writer.Go(func() { a.worker.journal.run(written) })
 
+	a.worker.removeUnknown(ctx)
 	a.holdSessions(ctx, description)
 
 	end()

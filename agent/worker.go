@@ -87,6 +87,36 @@ func (w *worker) resume() error {
 	return nil
 }
 
+// removeUnknown removes what the executor kept of tasks that the storage does not
+// know, and that nobody would ever stop: their record was lost. It returns when
+// nothing of them is left, so that a task which is assigned again begins anew.
+func (w *worker) removeUnknown(ctx context.Context) {
+	keeper, ok := w.executor.(exec.Keeper)
+	if !ok {
+		return
+	}
+	kept, err := keeper.Tasks()
+	if err != nil {
+		w.log.Warn("what is left of unknown tasks cannot be listed", "error", err)
+		return
+	}
+	var group sync.WaitGroup
+	for _, id := range kept {
+		w.mu.Lock()
+		_, known := w.tasks[id]
+		w.mu.Unlock()
+		if known {
+			continue
+		}
+		group.Go(func() {
+			if err := keeper.Remove(ctx, id); err != nil {
+				w.log.Warn("what is left of an unknown task cannot be removed", "task.id", id, "error", err)
+			}
+		})
+	}
+	group.Wait()
+}
+
 // record is the task as the journal stores it.
 func (w *worker) record(id string, whole bool) (Record, bool) {
 	w.mu.Lock()
