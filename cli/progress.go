@@ -63,7 +63,7 @@ func measure(svc *api.Service, tasks []*api.Task) progress {
 		slices.SortFunc(slot, func(x, y *api.Task) int {
 			return y.GetMeta().GetCreatedAt().AsTime().Compare(x.GetMeta().GetCreatedAt().AsTime())
 		})
-		p.countSlot(svc, slot, ran)
+		p.countSlot(slot, ran)
 		for _, t := range slot {
 			if taskProblem(t) != "" && (newest == nil || t.GetStatus().GetTimestamp().AsTime().After(newest.GetStatus().GetTimestamp().AsTime())) {
 				newest = t
@@ -84,7 +84,7 @@ func measure(svc *api.Service, tasks []*api.Task) progress {
 }
 
 // countSlot adds what the tasks of one slot, the newest first, say.
-func (p *progress) countSlot(svc *api.Service, slot []*api.Task, ran bool) {
+func (p *progress) countSlot(slot []*api.Task, ran bool) {
 	failed := 0
 	for _, t := range slot {
 		switch t.GetStatus().GetState() {

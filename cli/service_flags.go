@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math"
 	"os/exec"
 	"path/filepath"
@@ -433,16 +432,14 @@ func (f *specFlags) registerUpdateOnly(set *pflag.FlagSet) {
 		return nil
 	}))
 	add := pairs(set, "label-add", "", "add or change a label `KEY=VALUE`")
-	var remove []string
-	set.StringArrayVar(&remove, "label-rm", nil, "remove a label `KEY`")
-	edit := func(d *draft) error {
-		labels := maps.Clone(d.spec.Annotations.Labels)
-		editLabels(&labels, *add, remove)
-		d.spec.Annotations.Labels = labels
+	define(f, add, "label-add", func(d *draft, add map[string]string) error {
+		editLabels(&d.spec.Annotations.Labels, add, nil)
 		return nil
-	}
-	define(f, add, "label-add", func(d *draft, _ map[string]string) error { return edit(d) })
-	define(f, &remove, "label-rm", func(d *draft, _ []string) error { return edit(d) })
+	})
+	f.texts("label-rm", "", "remove a label `KEY`", func(d *draft, remove []string) error {
+		editLabels(&d.spec.Annotations.Labels, nil, remove)
+		return nil
+	})
 }
 
 func (f *specFlags) dataRefs(name, usage string, add bool, set func(*draft, context.Context, []string, bool) error) {

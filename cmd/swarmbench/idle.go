@@ -127,7 +127,7 @@ func measureBare(ctx context.Context, agents int, d time.Duration) (load, error)
 	if err != nil {
 		return load{}, err
 	}
-	defer os.RemoveAll(dir)
+	defer removeTemporary(dir)
 	addr, err := freeAddr()
 	if err != nil {
 		return load{}, err

@@ -107,7 +107,7 @@ func (w *swarm) kill() {
 
 func (w *swarm) end() {
 	w.kill()
-	_ = os.RemoveAll(w.dir) // in the temporary directory: it is nobody's if that fails
+	removeTemporary(w.dir)
 }
 
 const (
