@@ -86,6 +86,8 @@ func New(cfg Config) (*Manager, error) {
 	}
 	m.store.SetLog(m.raft)
 	m.services = m.newServices()
+	// The servers may answer before Run does: what they have is known, not ready.
+	m.setHealth(api.HealthCheckResponse_NOT_SERVING)
 	return m, nil
 }
 

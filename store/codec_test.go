@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -76,4 +77,82 @@ func TestTheContractsOwnMessagesAreApplied(t *testing.T) {
 			t.Errorf("got %v, want %v", got, o)
 		}
 	}
+}
+
+// Every field of a task, those that come one day too, survives the log and a
+// saved state.
+func TestEveryFieldOfATaskIsEncoded(t *testing.T) {
+	t.Parallel()
+	full := &api.Task{}
+	fill(full.ProtoReflect(), 3)
+	full.Id = "t1"
+	s, log := held(store.Config{})
+	propose(t, s, create(full, task("t2", "", "", 0))) // the second must not inherit from the first
+	applied, restored := store.New(store.Config{}), store.New(store.Config{})
+	must(t, applied.Apply(1, 1, log.pop()))
+	must(t, restored.Restore(bytes.NewReader(saved(t, applied.Read()))))
+	for name, s := range map[string]*store.Store{"applied": applied, "restored": restored} {
+		if got := mustGet(t, s, "t1"); !proto.Equal(got, full) {
+			t.Errorf("%s: got %v, want %v", name, got, full)
+		}
+		if k := mustGet(t, s, "t2"); k.Endpoint != nil || len(k.Volumes) > 0 || len(k.ProtoReflect().GetUnknown()) > 0 {
+			t.Errorf("%s: the second task is %v", name, k)
+		}
+	}
+}
+
+func mustGet(t testing.TB, s *store.Store, id string) *api.Task {
+	t.Helper()
+	k, ok := s.Read().Tasks.Get(id)
+	if !ok {
+		t.Fatalf("there is no task %s", id)
+	}
+	return k
+}
+
+// fill sets every field of m, messages to the given depth.
+func fill(m protoreflect.Message, depth int) {
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		f := fields.Get(i)
+		switch {
+		case f.IsMap():
+			m.Mutable(f).Map().Set(protoreflect.ValueOfString("k").MapKey(), m.Mutable(f).Map().NewValue())
+		case f.IsList() && f.Message() != nil:
+			if depth > 0 {
+				fill(m.Mutable(f).List().AppendMutable().Message(), depth-1)
+			}
+		case f.IsList():
+			m.Mutable(f).List().Append(scalar(f))
+		case f.Message() != nil:
+			if depth > 0 {
+				fill(m.Mutable(f).Message(), depth-1)
+			}
+		default:
+			m.Set(f, scalar(f))
+		}
+	}
+	m.SetUnknown([]byte{0xf8, 0x07, 1})
+}
+
+func scalar(f protoreflect.FieldDescriptor) protoreflect.Value {
+	switch f.Kind() {
+	case protoreflect.BoolKind:
+		return protoreflect.ValueOfBool(true)
+	case protoreflect.StringKind:
+		return protoreflect.ValueOfString("x")
+	case protoreflect.BytesKind:
+		return protoreflect.ValueOfBytes([]byte("x"))
+	case protoreflect.EnumKind:
+		return protoreflect.ValueOfEnum(f.Enum().Values().Get(f.Enum().Values().Len() - 1).Number())
+	case protoreflect.Int32Kind:
+		return protoreflect.ValueOfInt32(1)
+	case protoreflect.Int64Kind:
+		return protoreflect.ValueOfInt64(1)
+	case protoreflect.Uint32Kind:
+		return protoreflect.ValueOfUint32(1)
+	case protoreflect.Uint64Kind:
+		return protoreflect.ValueOfUint64(1)
+	}
+	panic("a field of kind " + f.Kind().String())
 }

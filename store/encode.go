@@ -34,6 +34,7 @@ type encoder struct {
 	size  int // of parts
 
 	entry, action, object []byte // room to work in
+	task                  api.Task
 }
 
 func newEncoder() *encoder { return &encoder{parts: map[proto.Message][]byte{}} }
@@ -87,9 +88,7 @@ func (e *encoder) encodeObject(o Object) ([]byte, error) {
 	if !ok {
 		return opts.MarshalAppend(e.object[:0], o)
 	}
-	rest := model.Shallow(t)
-	rest.Spec, rest.ServiceAnnotations = nil, nil
-	b, err := opts.MarshalAppend(e.object[:0], rest)
+	b, err := opts.MarshalAppend(e.object[:0], e.withoutParts(t))
 	if err == nil && t.Spec != nil {
 		b, err = e.appendPart(b, taskSpec, t.Spec)
 	}
@@ -97,6 +96,33 @@ func (e *encoder) encodeObject(o Object) ([]byte, error) {
 		b, err = e.appendPart(b, taskService, t.ServiceAnnotations)
 	}
 	return b, err
+}
+
+// withoutParts returns all of t but what it shares, good until the next call.
+// Field by field because this is done for every write to every task; a test
+// fails if one is forgotten.
+func (e *encoder) withoutParts(t *api.Task) *api.Task {
+	r := &e.task
+	r.Id = t.Id
+	r.Meta = t.Meta
+	r.SpecVersion = t.SpecVersion
+	r.ServiceId = t.ServiceId
+	r.Slot = t.Slot
+	r.NodeId = t.NodeId
+	r.Annotations = t.Annotations
+	r.Status = t.Status
+	r.DesiredState = t.DesiredState
+	r.Networks = t.Networks
+	r.Endpoint = t.Endpoint
+	r.LogDriver = t.LogDriver
+	r.AssignedGenericResources = t.AssignedGenericResources
+	r.JobIteration = t.JobIteration
+	r.Volumes = t.Volumes
+	to, from := r.ProtoReflect(), t.ProtoReflect().GetUnknown()
+	if len(from) > 0 || len(to.GetUnknown()) > 0 {
+		to.SetUnknown(from)
+	}
+	return r
 }
 
 func (e *encoder) appendPart(b []byte, num protowire.Number, m proto.Message) ([]byte, error) {

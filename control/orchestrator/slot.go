@@ -31,7 +31,7 @@ func (p *planning) slot(k key) {
 	default:
 		best := slices.MaxFunc(live, func(a, b *api.Task) int { return p.compare(svc, a, b) })
 		for _, t := range without(live, best) {
-			p.desire(t, api.TaskState_SHUTDOWN)
+			p.stop(t, "another task has its slot")
 		}
 		p.out.Again(k)
 	}
@@ -43,12 +43,12 @@ func (p *planning) keep(svc *api.Service, k key, t *api.Task, others []*api.Task
 	placed := t.GetNodeId() != ""
 	switch {
 	case model.Outdated(svc, t, node):
-		p.replace(svc, t, others)
+		p.stop(t, "the service was updated")
+		p.create(svc, k.slot, append(others, t))
 	case ended(t), placed && (lost(node) || drained(node)):
+		p.stop(t, whyAway(t, node))
 		if mayRestart(svc, t, others) {
-			p.replace(svc, t, others)
-		} else {
-			p.desire(t, api.TaskState_SHUTDOWN)
+			p.create(svc, k.slot, append(others, t))
 		}
 	case t.GetDesiredState() < api.TaskState_RUNNING:
 		start, known := p.startsAt(svc, others)
@@ -77,12 +77,6 @@ func (p *planning) refill(svc *api.Service, k key, tasks []*api.Task) {
 	if model.Outdated(svc, last, p.nodeOf(last)) || mayRestart(svc, last, without(tasks, last)) {
 		p.create(svc, k.slot, tasks)
 	}
-}
-
-// replace lets t end and creates the next task of its slot.
-func (p *planning) replace(svc *api.Service, t *api.Task, others []*api.Task) {
-	p.desire(t, api.TaskState_SHUTDOWN)
-	p.create(svc, t.GetSlot(), append(others, t))
 }
 
 // startsAt returns when the next task of a slot may run, by what else is, or was,

@@ -1,6 +1,9 @@
 package orchestrator
 
 import (
+	"cmp"
+	"maps"
+
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"skep/api"
@@ -35,6 +38,35 @@ func (p *planning) nodeOf(t *api.Task) *api.Node {
 // it was never given to a node, or nobody can tell.
 func (p *planning) stopped(t *api.Task) bool {
 	return ended(t) || t.GetStatus().GetState() < api.TaskState_ASSIGNED || lost(p.nodeOf(t))
+}
+
+// whyAway says what the node of t has to do with it that t is stopped; "" if t
+// ended by itself.
+func whyAway(t *api.Task, node *api.Node) string {
+	name := cmp.Or(node.GetDescription().GetHostname(), t.GetNodeId())
+	switch {
+	case ended(t):
+		return ""
+	case node == nil:
+		return "node " + name + " was removed"
+	case lost(node):
+		return "node " + name + " is down"
+	}
+	return "node " + name + " is drained"
+}
+
+// stop wants t to end, and notes why on it.
+func (p *planning) stop(t *api.Task, why string) {
+	t = model.Shallow(t)
+	t.DesiredState = api.TaskState_SHUTDOWN
+	if why != "" {
+		labels := map[string]string{model.StoppedLabel: why}
+		maps.Copy(labels, t.GetAnnotations().GetLabels())
+		t.Annotations = &api.Annotations{
+			Name: t.GetAnnotations().GetName(), Labels: labels, Indices: t.GetAnnotations().GetIndices(),
+		}
+	}
+	p.out.Update(t)
 }
 
 // desire writes a new desired state.

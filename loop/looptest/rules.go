@@ -11,7 +11,7 @@ import (
 
 // writers says which fields of a task each part may write once the task exists.
 var writers = map[string]map[protoreflect.Name]bool{
-	"orchestrator": fields("desired_state"),
+	"orchestrator": fields("desired_state", "annotations"), // of these, why it was stopped
 	"allocator":    fields("networks", "endpoint", "volumes", "annotations", "service_annotations", "log_driver", "status"),
 	"scheduler":    fields("node_id", "assigned_generic_resources", "status"),
 	"agent":        fields("status"),

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"skep/api"
+	"skep/model"
 )
 
 // Text returns all tasks, a line for each: where it belongs, its ID, its node,
@@ -21,6 +22,9 @@ func (c *Cluster) Text() string {
 		fmt.Fprintf(&b, " %s", t.GetStatus().GetState())
 		if t.GetDesiredState() != api.TaskState_RUNNING {
 			fmt.Fprintf(&b, " → %s", t.GetDesiredState())
+		}
+		if why := model.WhyStopped(t); why != "" {
+			fmt.Fprintf(&b, " (%s)", why)
 		}
 		for _, r := range t.GetAssignedGenericResources() {
 			if n := r.GetNamedResourceSpec(); n != nil {
