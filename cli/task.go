@@ -18,6 +18,7 @@ import (
 
 	"skep/api"
 	"skep/api/skep"
+	"skep/model"
 )
 
 func (a *app) task() *cobra.Command {
@@ -131,8 +132,8 @@ func taskProblem(t *api.Task) string {
 	switch {
 	case s.GetErr() != "":
 		return s.GetErr()
-	case t.DesiredState > api.TaskState_RUNNING && s.GetState() <= api.TaskState_RUNNING:
-		return s.GetMessage()
+	case t.DesiredState > api.TaskState_RUNNING:
+		return model.WhyStopped(t)
 	}
 	return ""
 }
@@ -190,6 +191,7 @@ func summarizeTask(s *summary, t *api.Task, now time.Time) {
 	s.line("Since", age(now, observed.GetTimestamp()))
 	s.line("Message", observed.GetMessage())
 	s.line("Error", observed.GetErr())
+	s.line("Stopped", model.WhyStopped(t))
 	if c := observed.GetContainer(); c != nil {
 		s.line("Container", c.ContainerId)
 		if c.Pid != 0 {
