@@ -205,6 +205,10 @@ func (m *Manager) serve(ctx context.Context) error {
 			return nil
 		})
 	}
+	// Requests are let in when all that they need is there.
+	if err := m.services.dispatcher.AwaitOpen(ctx); err != nil {
+		return group.Wait()
+	}
 	m.serving.set(true)
 	defer m.serving.set(false)
 	m.cfg.Log.InfoContext(ctx, "this manager leads", slog.String("node.id", m.cfg.Identity.NodeID()))

@@ -130,6 +130,9 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	}
 }
 
+// AwaitOpen returns nil when Run serves nodes.
+func (d *Dispatcher) AwaitOpen(ctx context.Context) error { return d.sessions.awaitOpen(ctx) }
+
 // expected returns the nodes that a new leader waits for.
 func expected(s *store.Snapshot) []string {
 	var nodes []string

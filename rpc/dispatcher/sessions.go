@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -55,6 +56,8 @@ type sessions struct {
 
 	mu      sync.Mutex
 	running bool
+	// opened is closed while a term runs.
+	opened  chan struct{}
 	members map[string]*member
 	live    dispatch.Liveness
 	// due is what next returned last.
@@ -62,7 +65,7 @@ type sessions struct {
 }
 
 func newSessions(newID func() string) *sessions {
-	return &sessions{newID: newID, sooner: make(chan struct{}, 1), members: make(map[string]*member)}
+	return &sessions{newID: newID, sooner: make(chan struct{}, 1), opened: make(chan struct{}), members: make(map[string]*member)}
 }
 
 // open begins a term, in which nodes have until grace to come back.
@@ -73,6 +76,20 @@ func (r *sessions) open(now time.Time, nodes []string, grace time.Duration) {
 	for _, node := range nodes {
 		r.live.Beat(node, now, grace)
 	}
+	close(r.opened)
+}
+
+// awaitOpen waits until a term runs.
+func (r *sessions) awaitOpen(ctx context.Context) error {
+	r.mu.Lock()
+	opened := r.opened
+	r.mu.Unlock()
+	select {
+	case <-opened:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // close ends the term and all sessions.
@@ -80,6 +97,7 @@ func (r *sessions) close(why error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.running = false
+	r.opened = make(chan struct{})
 	for _, m := range r.members {
 		m.end(why)
 	}
