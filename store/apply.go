@@ -68,7 +68,9 @@ func (s *Store) applyOwn(index uint64, data []byte) bool {
 		next.version = p.version
 		p.head = next
 	}
-	s.flight = slices.Delete(s.flight, i, i+1)
+	copy(s.flight[1:], s.flight[:i])
+	s.flight[0] = nil
+	s.flight = s.flight[1:]
 	s.handed--
 	s.land(p)
 	s.metrics.logged(p.taken)

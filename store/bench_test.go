@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -123,6 +124,54 @@ func BenchmarkUpdateTaskStatus(b *testing.B) {
 		for _, sub := range subs {
 			sub.Close()
 		}
+	}
+}
+
+// asyncLog applies what it is given on a goroutine of its own, all that has
+// gathered at once, as raft does when it is the only voter; without a disk.
+type asyncLog struct {
+	store *store.Store
+	given chan [][]byte
+	index uint64
+}
+
+func (l *asyncLog) Propose(data [][]byte) { l.given <- data }
+
+func (l *asyncLog) run(b testing.TB) {
+	for data := range l.given {
+		for _, d := range data {
+			l.index++
+			if err := l.store.Apply(l.index, 1, d); err != nil {
+				b.Error(err)
+			}
+		}
+	}
+}
+
+func BenchmarkConcurrentWriters(b *testing.B) {
+	for _, clients := range []int{1, 64, 512} {
+		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
+			log := &asyncLog{given: make(chan [][]byte, 1024)}
+			log.store = store.New(store.Config{Log: log})
+			log.store.Lead(1)
+			go log.run(b)
+			defer close(log.given)
+			var ids atomic.Uint64
+			b.ReportAllocs()
+			b.SetParallelism((clients + 1) / 2) // for each of the processors, of which these machines have two
+			cpu := cpuTime()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					id := fmt.Sprintf("%025d", ids.Add(1))
+					if err := log.store.Update(context.Background(), create(&api.Config{Id: id, Spec: &api.ConfigSpec{
+						Annotations: &api.Annotations{Name: id}, Data: []byte("something to configure"),
+					}})); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+			b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N), "cpu-ns/write")
+		})
 	}
 }
 

@@ -138,6 +138,7 @@ func (s *Store) transact(f func(*Tx) error) (p, after *Pending, err error) {
 	tx := newTx(s.proposed.Load(), s.cfg.Now(), version)
 	ok := false
 	defer func() {
+		tx.ended = true
 		if !ok {
 			s.reset(tx.silent) // they may have seen writes that never were
 		}

@@ -22,8 +22,9 @@ const (
 	maxRecord = 64 << 20
 )
 
-// WriteTo writes the state. Beside one object it holds the order of one kind's
-// objects in memory, eight bytes for each.
+// WriteTo writes the state; equal states are written as equal bytes. In memory
+// it holds the encoding of one object, and the order of one kind's objects at
+// sixteen bytes each.
 func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	out := &counter{w: w}
 	b := bufio.NewWriterSize(out, 64<<10)
@@ -44,7 +45,8 @@ func (s *Snapshot) writeRecords(w io.Writer) (n uint64, err error) {
 	e := newEncoder()
 	var length []byte
 	for kind, t := range s.tables() {
-		objects := slices.SortedFunc(t.all(), func(a, b Object) int { return cmp.Compare(a.GetId(), b.GetId()) })
+		objects := slices.AppendSeq(make([]Object, 0, t.count()), t.all())
+		slices.SortFunc(objects, func(a, b Object) int { return cmp.Compare(a.GetId(), b.GetId()) })
 		for _, o := range objects {
 			record, err := e.encodeAction(api.StoreActionKind_STORE_ACTION_CREATE, kind, o)
 			if err != nil {

@@ -20,6 +20,7 @@ type Tx struct {
 	writes   []Change // every write, in order
 	reported int      // how many of them Writes returned
 	silent   []Observer
+	ended    bool
 }
 
 func newTx(base *Snapshot, now time.Time, version uint64) *Tx {
@@ -109,6 +110,9 @@ func (tx *Tx) Writes() []Change {
 func (tx *Tx) Silent(o Observer) { tx.silent = append(tx.silent, o) }
 
 func (tx *Tx) write(kind Kind, old, new Object) {
+	if tx.ended { // what it would write to is a head by now
+		panic("store: a transaction was written to after its function returned")
+	}
 	tx.replace(kind, old, new)
 	tx.writes = append(tx.writes, Change{kind, old, new})
 }

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"testing"
+	"time"
 
 	"skep/api"
 	"skep/model"
@@ -100,5 +101,50 @@ func TestAnEqualObjectIsNoWrite(t *testing.T) {
 	must(t, err)
 	if s.Read() != before {
 		t.Error("an edit that changed nothing made a new state")
+	}
+}
+
+func TestATransactionThatHasEndedTakesNoMoreWrites(t *testing.T) {
+	t.Parallel()
+	s := store.NewLocal(store.Config{})
+	var leaked *store.Tx
+	must(t, s.Update(t.Context(), func(tx *store.Tx) error {
+		leaked = tx
+		return tx.Create(service("s1", "web"))
+	}))
+	defer func() {
+		if recover() == nil || s.Read().Services.Len() != 1 {
+			t.Error("the write was taken")
+		}
+	}()
+	_ = leaked.Create(service("s2", "shop"))
+}
+
+func TestATransactionThatFailsLeavesNothing(t *testing.T) {
+	t.Parallel()
+	s := store.NewLocal(store.Config{})
+	must(t, s.Update(t.Context(), create(service("s1", "web"))))
+	before, _ := s.Read().Hash()
+	err := s.Update(t.Context(), func(tx *store.Tx) error {
+		must(t, tx.Create(task("t1", "s1", "n1", 1)))
+		must(t, tx.Remove(store.KindService, "s1"))
+		return tx.Remove(store.KindService, "s1")
+	})
+	wantKind(t, err, model.NotFound)
+	after, _ := s.Proposed().Hash()
+	if before != after || s.Read() != s.Proposed() {
+		t.Error("the failed transaction left something behind")
+	}
+}
+
+func TestTimesAreStampedOnceAndOnEachWrite(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1000, 0)
+	s := store.NewLocal(store.Config{Now: func() time.Time { now = now.Add(time.Second); return now }})
+	must(t, s.Update(t.Context(), create(service("s1", "web"))))
+	v, err := store.Edit(t.Context(), s, "s1", nil, func(v *api.Service) error { v.PendingDelete = true; return nil })
+	must(t, err)
+	if got := v.Meta.UpdatedAt.AsTime().Sub(v.Meta.CreatedAt.AsTime()); got != time.Second {
+		t.Errorf("it was updated %v after it was created, want 1s", got)
 	}
 }
