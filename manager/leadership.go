@@ -26,7 +26,7 @@ func (l leadership) ReadBarrier(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := l.m.replica.waitApplied(ctx, index); err != nil || l.m.Founded() {
+	if _, err := l.m.store.ReadAt(ctx, index); err != nil || l.m.Founded() {
 		return err
 	}
 	return l.m.AwaitServing(ctx)
