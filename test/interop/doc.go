@@ -5,8 +5,8 @@
 //
 //   - contract compares descriptors and exchanges messages.
 //   - built finds our binaries for a test that runs them.
-//   - A test that drives a running manager with the public client goes in a
-//     package of its own beside these and starts what it needs through built.
+//   - manager drives a running manager with the public client and runs tasks
+//     for it on the public agent.
 //
 // `make interop` at the root builds the binaries and runs all of it.
 package interop

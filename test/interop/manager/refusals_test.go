@@ -173,12 +173,16 @@ func TestARequestThatSaysTooLittleIsRefused(t *testing.T) {
 		}},
 
 		{"get task without ID", codes.InvalidArgument, "invalid argument", func(ctx context.Context) error { return errorOf(m.GetTask(ctx, &api.GetTaskRequest{})) }},
-		{"remove unknown task", codes.NotFound, "not found", func(ctx context.Context) error { return errorOf(m.RemoveTask(ctx, &api.RemoveTaskRequest{TaskID: "x"})) }},
+		{"remove unknown task", codes.NotFound, "not found", func(ctx context.Context) error {
+			return errorOf(m.RemoveTask(ctx, &api.RemoveTaskRequest{TaskID: "x"}))
+		}},
 		{"get node without ID", codes.InvalidArgument, "invalid argument", func(ctx context.Context) error { return errorOf(m.GetNode(ctx, &api.GetNodeRequest{})) }},
 		{"update node without spec", codes.InvalidArgument, "spec", func(ctx context.Context) error {
 			return errorOf(m.UpdateNode(ctx, &api.UpdateNodeRequest{NodeID: m.own, NodeVersion: version}))
 		}},
-		{"remove unknown node", codes.NotFound, "not found", func(ctx context.Context) error { return errorOf(m.RemoveNode(ctx, &api.RemoveNodeRequest{NodeID: "x"})) }},
+		{"remove unknown node", codes.NotFound, "not found", func(ctx context.Context) error {
+			return errorOf(m.RemoveNode(ctx, &api.RemoveNodeRequest{NodeID: "x"}))
+		}},
 
 		{"update cluster without spec", codes.InvalidArgument, "spec", func(ctx context.Context) error {
 			return errorOf(m.UpdateCluster(ctx, &api.UpdateClusterRequest{ClusterID: cluster.ID, ClusterVersion: &cluster.Meta.Version}))
