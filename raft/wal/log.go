@@ -72,7 +72,7 @@ type segment struct {
 // node owner. State and entries are its first content: the log exists with them or not
 // at all.
 func Create(cfg Config, id uint64, owner string, state HardState, entries []*raftpb.Entry) (*Log, error) {
-	l := &Log{cfg: cfg.withDefaults(), id: id, owner: owner, state: state}
+	l := &Log{cfg: cfg.withDefaults(), id: id, owner: owner, state: state, written: state}
 	if err := l.begin(1, 0, entries); err != nil {
 		return nil, fmt.Errorf("create the raft log in %s: %w", cfg.Dir, err)
 	}
@@ -119,17 +119,16 @@ func (l *Log) flush() (int, error) {
 	}
 	n := len(l.buf)
 	l.flushed(l.entries)
+	l.written, l.entries = l.state, nil
 	return n, nil
 }
 
-// flushed notes that a batch with these entries and the present hard state is durable.
+// flushed notes that a batch with these entries is durable.
 func (l *Log) flushed(entries []*raftpb.Entry) {
 	l.batch++
-	l.written = l.state
 	if n := len(entries); n > 0 {
 		l.last = position{entries[n-1].GetIndex(), entries[n-1].GetTerm()}
 	}
-	l.entries = nil
 	if cap(l.buf) > 4*frameBytes {
 		l.buf = nil // a burst is over
 	}
@@ -139,11 +138,12 @@ func (l *Log) flushed(entries []*raftpb.Entry) {
 }
 
 // begin makes segment number the one that is written to. Its first batch is an origin
-// and entries.
+// and entries. What was appended and not flushed is no part of it: a crash before the
+// batch that holds the entries must not leave a hard state that says they are committed.
 func (l *Log) begin(number uint64, prevEnd int64, entries []*raftpb.Entry) error {
 	content := appendOrigin(nil, origin{
 		segment: number, prevEnd: uint64(prevEnd), prevBatch: l.batch,
-		before: l.last, state: l.state, id: l.id, owner: l.owner,
+		before: l.last, state: l.written, id: l.id, owner: l.owner,
 	})
 	out, err := newWriter(l.cfg, number, l.batch+1, content, entries)
 	if err != nil {
@@ -154,9 +154,7 @@ func (l *Log) begin(number uint64, prevEnd int64, entries []*raftpb.Entry) error
 	l.mu.Lock()
 	l.segments = append(l.segments, segment{number: number, before: l.last, size: out.offset})
 	l.mu.Unlock()
-	pending := l.entries
 	l.flushed(entries)
-	l.entries = pending
 	if old != nil {
 		return old.file.Close()
 	}

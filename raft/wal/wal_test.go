@@ -175,6 +175,31 @@ func TestACommitIndexAloneIsNotWorthASync(t *testing.T) {
 	}
 }
 
+// A leader may learn that an entry is committed, by the disks of others, before its own
+// disk has it: both are then in one batch, and a new segment may begin before that.
+func TestANewSegmentDoesNotRunAheadOfTheBatchThatCallsForIt(t *testing.T) {
+	t.Parallel()
+	m := vfs.NewMem()
+	l := create(t, m)
+	m.Trace(func(op vfs.Op, name string) {
+		for says, image := range m.CrashImages() {
+			if _, err := reopen(image, 0); err != nil {
+				t.Errorf("a crash before %v of %s, of which is left %s: %v", op, name, says, err)
+			}
+		}
+	})
+	for i := uint64(2); i <= 20; i++ {
+		flush(t, l, &wal.HardState{Term: 1, Vote: id, Commit: i}, entry(i, 1, strings.Repeat("x", 100)))
+	}
+	m.Trace(nil)
+	if _, segments := l.Size(); segments < 2 {
+		t.Errorf("the log has %d segments, which proves nothing", segments)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestLargeBatchesTakeSeveralRecordsAndAreStillWhole(t *testing.T) {
 	t.Parallel()
 	m := vfs.NewMem()
