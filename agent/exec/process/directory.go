@@ -67,7 +67,11 @@ func (d directory) write(name string, value any) error {
 	return os.Rename(beside, d.path(name))
 }
 
-// read fills value from the file and reports whether there is one.
+// errDamaged says that a file is there and cannot be understood.
+var errDamaged = errors.New("the file is damaged")
+
+// read fills value from the file and reports whether there is one. An error that
+// is not errDamaged says nothing about the file.
 func (d directory) read(name string, value any) (bool, error) {
 	data, err := os.ReadFile(d.path(name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -77,7 +81,7 @@ func (d directory) read(name string, value any) (bool, error) {
 		return false, err
 	}
 	if err := json.Unmarshal(data, value); err != nil {
-		return false, fmt.Errorf("read %s: %w", d.path(name), err)
+		return false, fmt.Errorf("read %s: %w: %w", d.path(name), errDamaged, err)
 	}
 	return true, nil
 }

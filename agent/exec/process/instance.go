@@ -33,6 +33,8 @@ func load(task string, dir directory) (*instance, error) {
 	i := &instance{task: task, dir: dir, ended: make(chan struct{})}
 	started, err := dir.read(runFile, &i.run)
 	switch {
+	case err != nil && !errors.Is(err, errDamaged):
+		return nil, exec.Temporary(err)
 	case (err != nil || !started) && locked(dir):
 		return nil, beingStarted(task)
 	case err != nil: // torn when the machine went down, and the task with it

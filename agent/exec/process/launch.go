@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"skep/agent/exec"
 	"skep/api"
 )
 
@@ -74,7 +75,7 @@ func (c *controller) launch() (*instance, error) {
 		err = i.conclude() // it ended before it could be looked at
 	}
 	if err != nil {
-		return nil, err
+		return nil, exec.Temporary(err) // it was started: the next try finds it
 	}
 	return c.executor.adopt(i)
 }

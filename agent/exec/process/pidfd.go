@@ -3,6 +3,7 @@ package process
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"syscall"
 	"time"
@@ -20,7 +21,8 @@ type handle struct {
 // errGone says that the process does not exist any more.
 var errGone = errors.New("the process is gone")
 
-// open returns a handle of the process, or errGone.
+// open returns a handle of the process, or errGone. Another error says nothing
+// about the process.
 func open(id identity) (*handle, error) {
 	fd, err := unix.PidfdOpen(id.Pid, unix.PIDFD_NONBLOCK)
 	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) && id.Pid <= 0 {
@@ -31,9 +33,13 @@ func open(id identity) (*handle, error) {
 	}
 	file := os.NewFile(uintptr(fd), "pidfd")
 	// The pid is held by now. If its start time is another one, so is the process.
-	if s, err := readStat(id.Pid); err != nil || s.start != id.Start {
+	switch s, err := readStat(id.Pid); {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ESRCH), err == nil && s.start != id.Start:
 		_ = file.Close()
 		return nil, errGone
+	case err != nil:
+		_ = file.Close()
+		return nil, fmt.Errorf("open process %d: %w", id.Pid, err)
 	}
 	conn, err := file.SyscallConn()
 	if err != nil {
