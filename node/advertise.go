@@ -1,8 +1,10 @@
 package node
 
 import (
+	"cmp"
 	"fmt"
 	"net"
+	"strings"
 )
 
 // documentation is an address that nobody has (RFC 5737). Connecting a UDP socket
@@ -19,14 +21,8 @@ func advertised(given string, listener net.Addr) (addr string, alone bool, err e
 		return "", false, fmt.Errorf("listening address %s: %w", listener, err)
 	}
 	if given != "" {
-		host, givenPort, err := net.SplitHostPort(given)
-		if err != nil {
-			host, givenPort = given, port
-		}
-		if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
-			return "", false, fmt.Errorf("advertise address %s: no other machine can reach that; give an address or a name of this machine", given)
-		}
-		return net.JoinHostPort(host, givenPort), false, nil
+		host, givenPort := splitAdvertised(given)
+		return net.JoinHostPort(host, cmp.Or(givenPort, port)), false, nil
 	}
 	if host, _, err := net.SplitHostPort(listener.String()); err == nil {
 		if ip := net.ParseIP(host); ip != nil && !ip.IsUnspecified() {
@@ -37,6 +33,33 @@ func advertised(given string, listener net.Addr) (addr string, alone bool, err e
 		return net.JoinHostPort(ip.String(), port), ip.IsLoopback(), nil
 	}
 	return net.JoinHostPort("127.0.0.1", port), true, nil
+}
+
+// splitAdvertised parts an address into host and port, "" if it has none.
+func splitAdvertised(given string) (host, port string) {
+	if host, port, err := net.SplitHostPort(given); err == nil {
+		return host, port
+	}
+	return strings.Trim(given, "[]"), ""
+}
+
+// checkAdvertised refuses an address that no other machine can connect to.
+func checkAdvertised(given string) error {
+	if given == "" {
+		return nil
+	}
+	host, port := splitAdvertised(given)
+	switch ip := net.ParseIP(host); {
+	case host == "":
+		return fmt.Errorf("--advertise-remote-api %s has no host: give an address or a name of this machine", given)
+	case ip != nil && ip.IsUnspecified():
+		return fmt.Errorf("--advertise-remote-api %s: no machine can connect to that; give an address or a name of this machine", given)
+	case ip == nil && strings.ContainsAny(host, " :/"):
+		return fmt.Errorf("--advertise-remote-api %q is not an address: write it HOST or HOST:PORT", given)
+	case port == "0":
+		return fmt.Errorf("--advertise-remote-api %s: port 0 is none; leave the port out for the one that is listened on", given)
+	}
+	return nil
 }
 
 // defaultSource is the source address of the default route, nil if there is none.

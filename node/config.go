@@ -1,12 +1,22 @@
 package node
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"skep/api"
+)
+
+// executors are the values of Config.Executor that make sense.
+const (
+	executorProcess = "process"
+	executorDocker  = "docker"
+	executorNone    = "none"
 )
 
 // Config says what a node is. StateDir, Socket, Listen and Executor are required.
@@ -43,4 +53,22 @@ type Config struct {
 	Metrics *prometheus.Registry
 	// Log takes what an operator wants to know; nil discards.
 	Log *slog.Logger
+}
+
+// check refuses what cannot work, before anything is written or opened.
+func (c Config) check() error {
+	switch c.Executor {
+	case executorProcess, executorNone:
+	case executorDocker:
+		return errors.New("--executor docker is not in this version yet: use --executor process, or none for a node that runs no tasks")
+	default:
+		return fmt.Errorf("--executor %q: choose process, docker or none", c.Executor)
+	}
+	if _, _, err := net.SplitHostPort(c.JoinAddr); c.JoinAddr != "" && err != nil {
+		return fmt.Errorf("--join-addr %q is not an address: write it HOST:PORT, such as 192.0.2.10:4242", c.JoinAddr)
+	}
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return fmt.Errorf("--listen-remote-api %q is not an address: write it HOST:PORT, such as 0.0.0.0:4242", c.Listen)
+	}
+	return checkAdvertised(c.Advertise)
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"skep/api"
 	"skep/ca"
 	"skep/client"
 	"skep/model"
@@ -23,36 +24,59 @@ const (
 	foundingKey = "swarm-root-ca.key"
 )
 
-// identify returns who this node is: as it was at the last start, as a manager
-// gives it for the join token, or as the founder of a new swarm. rootKey is set
-// while a swarm that this node founds has no cluster object yet.
-func (n *node) identify(ctx context.Context) (rootKey []byte, err error) {
+// loadIdentity takes who this node is from its state directory. member is false
+// when nothing there says that it ever belonged to a swarm.
+func (n *node) loadIdentity(ctx context.Context) (member bool, err error) {
 	n.files = ca.NewFiles(vfs.OS(), n.dir.join(certificatesDir))
 	root, cert, err := n.files.Load(n.cfg.Now())
-	switch {
-	case err == nil:
-		if err := cert.Valid(n.cfg.Now()); err != nil {
-			return nil, err
-		}
-		if n.cfg.JoinAddr != "" {
-			n.cfg.Log.InfoContext(ctx, "this node is a member already; the join flags are ignored", slog.String("node.id", cert.NodeID))
-		}
-		if rootKey, err = os.ReadFile(n.foundingKey()); errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		}
-	case !errors.Is(err, fs.ErrNotExist):
-		return nil, err
-	case n.cfg.JoinAddr != "":
-		root, cert, err = n.join(ctx)
-	default:
-		root, cert, rootKey, err = n.found()
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, n.checkNew()
 	}
 	if err != nil {
-		return nil, err
+		return false, err
+	}
+	if err := cert.Valid(n.cfg.Now()); err != nil {
+		return false, err
+	}
+	if n.cfg.JoinAddr != "" {
+		n.cfg.Log.InfoContext(ctx, "this node is a member already; the join flags are ignored", slog.String("node.id", cert.NodeID))
+	}
+	if n.rootKey, err = os.ReadFile(n.foundingKey()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("read the key of the swarm that is being founded: %w", err)
 	}
 	n.identity = ca.NewIdentity(root, cert, n.cfg.Now)
-	return rootKey, nil
+	return true, nil
 }
+
+// checkNew refuses to make another node out of one that has lost its identity.
+func (n *node) checkNew() error {
+	for _, dir := range []string{raftDir, workerDir} {
+		if _, err := os.Stat(n.dir.join(dir)); err == nil {
+			return fmt.Errorf("%s is missing, but %s holds what a node left: restore the certificates from a backup, or start over with an empty --state-dir",
+				n.dir.join(certificatesDir), n.dir.join(dir))
+		}
+	}
+	return nil
+}
+
+// obtainIdentity makes this node a member: of the swarm that it is told to join,
+// else of one that it founds.
+func (n *node) obtainIdentity(ctx context.Context) (err error) {
+	var root *ca.Root
+	var cert *ca.Certificate
+	if n.cfg.JoinAddr != "" {
+		root, cert, err = n.join(ctx)
+	} else {
+		root, cert, n.rootKey, err = n.found()
+	}
+	if err != nil {
+		return err
+	}
+	n.identity = ca.NewIdentity(root, cert, n.cfg.Now)
+	return nil
+}
+
+func (n *node) manages() bool { return n.identity.Role() == api.NodeRole_MANAGER }
 
 func (n *node) foundingKey() string { return n.dir.join(certificatesDir, foundingKey) }
 
@@ -80,6 +104,12 @@ func (n *node) join(ctx context.Context) (*ca.Root, *ca.Certificate, error) {
 	}
 	n.managers = client.NewManagers(n.cfg.JoinAddr)
 	root, cert, err := n.joiner().Join(ctx, token, n.cfg.Availability)
+	if ctx.Err() != nil {
+		return nil, nil, ctx.Err()
+	}
+	if model.KindOf(err) == model.Invalid {
+		err = fmt.Errorf("%w; 'swarmctl cluster join-token worker' on a manager prints the one of today", err)
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("join the swarm at %s: %w", n.cfg.JoinAddr, err)
 	}

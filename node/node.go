@@ -46,6 +46,7 @@ type node struct {
 	dir         *stateDir
 	files       *ca.Files
 	identity    *ca.Identity
+	rootKey     []byte // set while a swarm that this node founds has no cluster object yet
 	managers    *client.Managers
 	renewer     *ca.Renewer
 	manager     *manager.Manager // nil on a worker
@@ -65,6 +66,9 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if err := cfg.check(); err != nil {
+		return err
+	}
 	n := &node{cfg: cfg}
 	if cfg.Metrics != nil {
 		n.grpcMetrics = rpc.NewMetrics(cfg.Metrics)
@@ -73,7 +77,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if n.dir, err = openStateDir(cfg.StateDir); err != nil {
 		return err
 	}
-	return errors.Join(n.run(ctx), n.dir.release())
+	return errors.Join(ignoreCanceled(n.run(ctx)), n.dir.release())
 }
 
 func (n *node) run(ctx context.Context) error {
@@ -87,17 +91,25 @@ func (n *node) run(ctx context.Context) error {
 		return err
 	}
 	n.managers = client.NewManagers(known.Managers...)
-	rootKey, err := n.identify(ctx)
+	member, err := n.loadIdentity(ctx)
 	if err != nil {
 		return err
 	}
 	var remote net.Listener
-	if n.identity.Role() == api.NodeRole_MANAGER {
+	if member && n.manages() || !member && n.cfg.JoinAddr == "" {
+		// Before a swarm is founded: a port that is taken leaves nothing behind.
 		if remote, err = rpc.ListenRemote(n.cfg.Listen); err != nil {
 			return err
 		}
 		defer remote.Close()
-		if err := n.newManager(ctx, remote.Addr(), rootKey); err != nil {
+	}
+	if !member {
+		if err := n.obtainIdentity(ctx); err != nil {
+			return err
+		}
+	}
+	if remote != nil {
+		if err := n.newManager(ctx, remote.Addr()); err != nil {
 			return err
 		}
 	}
@@ -108,7 +120,7 @@ func (n *node) run(ctx context.Context) error {
 	return errors.Join(n.serve(ctx, socket, remote), closeAgent())
 }
 
-func (n *node) newManager(ctx context.Context, listening net.Addr, rootKey []byte) error {
+func (n *node) newManager(ctx context.Context, listening net.Addr) error {
 	addr, alone, err := advertised(n.cfg.Advertise, listening)
 	if err != nil {
 		return err
@@ -129,8 +141,8 @@ func (n *node) newManager(ctx context.Context, listening net.Addr, rootKey []byt
 	if n.cfg.Metrics != nil {
 		cfg.Metrics = n.cfg.Metrics
 	}
-	if rootKey != nil {
-		cfg.Founding = &manager.Founding{RootKey: rootKey, Availability: n.cfg.Availability}
+	if n.rootKey != nil {
+		cfg.Founding = &manager.Founding{RootKey: n.rootKey, Availability: n.cfg.Availability}
 	}
 	n.manager, err = manager.New(cfg)
 	return err
@@ -180,17 +192,12 @@ func (n *node) openTasks() (*agent.Bolt, error) {
 }
 
 func (n *node) executor() (exec.Executor, error) {
-	switch n.cfg.Executor {
-	case "process":
-		return process.New(process.Config{
-			Dir: n.dir.join(tasksDir), Hostname: n.cfg.Hostname, Version: n.cfg.Version, Generic: n.cfg.Generic, Log: n.cfg.Log,
-		})
-	case "none":
+	if n.cfg.Executor == executorNone {
 		return noExecutor{}, nil
-	case "docker":
-		return nil, errors.New("--executor docker is not in this version yet: a Docker Engine can run its tasks with this node as --executor none beside it, or use --executor process")
 	}
-	return nil, fmt.Errorf("--executor %q: choose process, docker or none", n.cfg.Executor)
+	return process.New(process.Config{
+		Dir: n.dir.join(tasksDir), Hostname: n.cfg.Hostname, Version: n.cfg.Version, Generic: n.cfg.Generic, Log: n.cfg.Log,
+	})
 }
 
 // connectLocal reaches this node's own manager over the socket.

@@ -39,8 +39,13 @@ keep running and are found again by the next start, unless --stop-tasks is given
 		Example: `  swarmd --state-dir /var/lib/swarmd
   swarmd --state-dir /var/lib/swarmd --join-addr 192.0.2.10:4242 --join-token SWMTKN-1-…
   swarmd --listen-remote-api 127.0.0.1:0 --state-dir ./state --listen-control-api ./swarmd.sock`,
-		Version:       version(),
-		Args:          cobra.NoArgs,
+		Version: version(),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("swarmd takes flags only, no %q\nSee 'swarmd --help'", args[0])
+			}
+			return nil
+		},
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -51,21 +56,25 @@ keep running and are found again by the next start, unless --stop-tasks is given
 			return node.Run(c.Context(), cfg)
 		},
 	}
+	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return fmt.Errorf("%w\nSee 'swarmd --help'", err)
+	})
 	f := c.Flags()
-	f.StringVarP(&o.stateDir, "state-dir", "d", "/var/lib/swarmd", "directory for everything the node keeps")
-	f.StringVar(&o.socket, "listen-control-api", "/var/run/swarmd.sock", "unix socket of the control API")
-	f.StringVar(&o.listen, "listen-remote-api", "0.0.0.0:4242", "address that other nodes connect to (port 0: any free one)")
-	f.StringVar(&o.advertise, "advertise-remote-api", "", "address given to other nodes (default: that of the default route, else loopback)")
-	f.StringVar(&o.joinAddr, "join-addr", "", "join the swarm of the manager at this address")
-	f.StringVar(&o.joinToken, "join-token", "", "token to join with, see 'swarmctl cluster join-token worker'")
-	f.StringVar(&o.availability, "availability", "active", "availability when joining: active, pause or drain")
-	f.StringVar(&o.hostname, "hostname", "", "name of this node (default: the machine's)")
-	f.StringVar(&o.generic, "generic-node-resources", "", "other resources of this node: fpga=2,gpu=U1,gpu=U2")
-	f.StringVar(&o.executor, "executor", "process", "what runs tasks: process, docker or none")
+	f.SortFlags = false
+	f.StringVarP(&o.stateDir, "state-dir", "d", "/var/lib/swarmd", "`DIR` for everything the node keeps")
+	f.StringVar(&o.socket, "listen-control-api", "/var/run/swarmd.sock", "unix socket `PATH` of the control API")
+	f.StringVar(&o.listen, "listen-remote-api", "0.0.0.0:4242", "`ADDRESS` that other nodes connect to (port 0: any free one)")
+	f.StringVar(&o.advertise, "advertise-remote-api", "", "`ADDRESS` given to other nodes (default: that of the default route, else loopback)")
+	f.StringVar(&o.joinAddr, "join-addr", "", "join the swarm of the manager at `ADDRESS`")
+	f.StringVar(&o.joinToken, "join-token", "", "`TOKEN` to join with, see 'swarmctl cluster join-token worker'")
+	f.StringVar(&o.availability, "availability", "active", "`MODE` in which it begins: active, pause or drain")
+	f.StringVar(&o.hostname, "hostname", "", "`NAME` of this node (default: the machine's)")
+	f.StringVar(&o.generic, "generic-node-resources", "", "other resources `KIND=VALUE` of this node: fpga=2,gpu=U1,gpu=U2")
+	f.StringVar(&o.executor, "executor", "process", "`EXECUTOR` of tasks: process, docker or none")
 	f.BoolVar(&o.stopTasks, "stop-tasks", false, "stop this node's tasks when swarmd stops")
-	f.StringVarP(&o.logLevel, "log-level", "l", "info", "least level that is logged: debug, info, warn or error")
-	f.StringVar(&o.listenMetrics, "listen-metrics", "", "address that serves Prometheus metrics over HTTP at /metrics")
-	f.StringVar(&o.listenDebug, "listen-debug", "", "address that serves profiles over HTTP at /debug/pprof/")
+	f.StringVarP(&o.logLevel, "log-level", "l", "info", "least `LEVEL` that is logged: debug, info, warn or error")
+	f.StringVar(&o.listenMetrics, "listen-metrics", "", "`ADDRESS` that serves Prometheus metrics over HTTP at /metrics")
+	f.StringVar(&o.listenDebug, "listen-debug", "", "`ADDRESS` that serves profiles over HTTP at /debug/pprof/")
 	return c
 }
 
