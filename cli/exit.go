@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -72,9 +74,18 @@ func ExitStatus(err error) int {
 }
 
 // text returns what a person should read of err: a gRPC error without its frame.
-func text(err error) string {
-	if s, ok := status.FromError(err); ok {
-		return s.Message()
+func (a *app) text(err error) string {
+	s, ok := status.FromError(err)
+	if !ok {
+		return err.Error()
 	}
-	return err.Error()
+	// gRPC says so when there is no connection, and in no other way.
+	if reason, ok := strings.CutPrefix(s.Message(), "connection error: desc = "); ok && s.Code() == codes.Unavailable {
+		if plain, err := strconv.Unquote(reason); err == nil {
+			reason = plain
+		}
+		return fmt.Sprintf("no node answers at %s: %s\nIs swarmd running there? Name another socket with --socket or SWARM_SOCKET.",
+			a.path, strings.TrimPrefix(reason, "transport: Error while dialing: "))
+	}
+	return s.Message()
 }

@@ -88,7 +88,7 @@ func each[T object](ctx context.Context, a *app, f finder[T], args []string, do 
 		case first == nil:
 			first = err
 		default:
-			fmt.Fprintln(a.Err, "Error:", text(err))
+			fmt.Fprintln(a.Err, "Error:", a.text(err))
 		}
 	}
 	return first

@@ -26,6 +26,7 @@ type app struct {
 	format    string
 	noResolve bool
 	conn      *grpc.ClientConn
+	path      string // of the socket that conn is for
 }
 
 // Main runs swarmctl with args (without the program's name) until it is done or
@@ -46,7 +47,7 @@ func Main(ctx context.Context, args []string, streams Streams) int {
 		}
 	}
 	if err != nil {
-		fmt.Fprintln(a.Err, "Error:", text(err))
+		fmt.Fprintln(a.Err, "Error:", a.text(err))
 	}
 	return ExitStatus(err)
 }

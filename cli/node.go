@@ -16,9 +16,9 @@ import (
 func (a *app) node() *cobra.Command {
 	return noun("node", "Manage nodes",
 		a.nodeList(), a.nodeInspect(), a.nodeUpdate(), a.nodeRemove(),
-		a.nodeAvailability("activate", "Let a node take tasks", api.NodeSpec_ACTIVE),
-		a.nodeAvailability("pause", "Keep a node's tasks but give it no new ones", api.NodeSpec_PAUSE),
-		a.nodeAvailability("drain", "Move a node's tasks elsewhere", api.NodeSpec_DRAIN),
+		a.nodeAvailability("activate", "Let nodes take tasks", "active", api.NodeSpec_ACTIVE),
+		a.nodeAvailability("pause", "Keep the tasks of nodes but give them no new ones", "paused", api.NodeSpec_PAUSE),
+		a.nodeAvailability("drain", "Move the tasks of nodes elsewhere", "drained", api.NodeSpec_DRAIN),
 	)
 }
 
@@ -169,7 +169,7 @@ func editNode(ctx context.Context, control api.ControlClient, n *api.Node, edit 
 	return err
 }
 
-func (a *app) nodeAvailability(verb, short string, want api.NodeSpec_Availability) *cobra.Command {
+func (a *app) nodeAvailability(verb, short, already string, want api.NodeSpec_Availability) *cobra.Command {
 	return &cobra.Command{
 		Use: verb + " NODE…", Short: short, Args: arguments(1, -1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -179,7 +179,7 @@ func (a *app) nodeAvailability(verb, short string, want api.NodeSpec_Availabilit
 			}
 			return each(c.Context(), a, a.nodes(control), args, func(n *api.Node) error {
 				if n.GetSpec().GetAvailability() == want {
-					return fmt.Errorf("node %s is already %s", nodeName(n), strings.ToLower(want.String()))
+					return fmt.Errorf("node %s is already %s", nodeName(n), already)
 				}
 				return editNode(c.Context(), control, n, func(s *api.NodeSpec) { s.Availability = want })
 			})

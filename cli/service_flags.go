@@ -300,7 +300,7 @@ func (f *specFlags) placement() {
 	cpus("cpu-reservation", "`CPUS` that are kept free for a task, 0.5", (*draft).reservations)
 	memory("memory-limit", "most memory `SIZE` a task may use, 512m", (*draft).limits)
 	memory("memory-reservation", "memory `SIZE` that is kept free for a task, 512m", (*draft).reservations)
-	f.text("generic-resources", "other resources `KIND=N,…` a task needs: fpga=2,gpu=1", func(d *draft, v string) (err error) {
+	f.text("generic-resources", "other resources `KIND=N` a task needs: fpga=2,gpu=1", func(d *draft, v string) (err error) {
 		d.reservations().Generic, err = parseAll(strings.Split(v, ","), parseGeneric)
 		return err
 	})
