@@ -259,6 +259,20 @@ func edit(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(file, pattern.ReplaceAll(data, []byte(args[2])), 0o600))
 }
 
+// damage FILE OFFSET turns over the bits of a byte.
+func damage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: damage FILE OFFSET")
+	}
+	file := ts.MkAbs(args[0])
+	data, err := os.ReadFile(file)
+	ts.Check(err)
+	offset, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	data[offset] = ^data[offset]
+	ts.Check(os.WriteFile(file, data, 0o600))
+}
+
 // powercut DIR kills, at once, all that has files below a state directory open:
 // what a machine without power does to swarmd and its tasks.
 func powercut(ts *testscript.TestScript, neg bool, args []string) {

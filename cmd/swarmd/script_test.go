@@ -56,6 +56,7 @@ func TestScripts(t *testing.T) {
 			"get":      get,
 			"port":     port,
 			"edit":     edit,
+			"damage":   damage,
 			"powercut": powercut,
 			"deserted": deserted,
 		},
