@@ -24,7 +24,7 @@ const (
 // ListenLocal makes the unix socket path with mode 0660, and its directory with
 // mode 0700 if there is none. The socket of a process that has ended is replaced;
 // one that somebody serves, or any other file, is refused. Close removes the
-// socket if it is still this one.
+// socket if it is still this one, and closes connections that speak no HTTP/2 yet.
 func ListenLocal(path string) (net.Listener, error) {
 	if len(path) > maxSocketPath {
 		return nil, model.Errorf(model.Invalid, "socket %s: its path has %d bytes, the system takes at most %d: choose a shorter one with --listen-control-api",
@@ -55,7 +55,7 @@ func ListenLocal(path string) (net.Listener, error) {
 	if l.file, err = os.Lstat(path); err != nil {
 		return nil, errors.Join(fmt.Errorf("listen on socket %s: %w", path, err), l.Close())
 	}
-	return l, nil
+	return newArrivals(l), nil
 }
 
 // clearSocket removes a socket that nobody serves.
@@ -117,7 +117,8 @@ func (l *localListener) Close() error {
 	return l.err
 }
 
-// ListenRemote listens on a TCP address, "host:port".
+// ListenRemote listens on a TCP address, "host:port". Close closes connections that
+// speak no HTTP/2 yet, too.
 func ListenRemote(addr string) (net.Listener, error) {
 	l, err := net.Listen("tcp", addr)
 	switch {
@@ -128,5 +129,5 @@ func ListenRemote(addr string) (net.Listener, error) {
 	case err != nil:
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
 	}
-	return l, nil
+	return newArrivals(l), nil
 }
