@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gogo/protobuf/types"
 	"github.com/moby/swarmkit/v2/api"
 	"google.golang.org/grpc/codes"
 )
@@ -270,6 +271,47 @@ func TestANodeSpeaksOnlyForItself(t *testing.T) {
 			return errorOf(api.NewRaftMembershipClient(conn).Join(ctx, &api.JoinRequest{Addr: "127.0.0.1:1"}))
 		}},
 	})
+}
+
+func TestTheTasksOfASilentNodeRunElsewhere(t *testing.T) {
+	t.Parallel()
+	m := start(t)
+	c := m.cluster(t)
+	c.Spec.Dispatcher.HeartbeatPeriod = types.DurationProto(500 * time.Millisecond)
+	must(m.UpdateCluster(m.ctx, &api.UpdateClusterRequest{ClusterID: c.ID, ClusterVersion: &c.Meta.Version, Spec: &c.Spec}))(t)
+	n := m.joined(t)
+	n.register(t, "")
+	assignments := n.assigned(t)
+	if beat := must(n.Heartbeat(m.ctx, &api.HeartbeatRequest{SessionID: n.session}))(t); beat.Period > time.Second {
+		t.Errorf("next heartbeat in %v, want about 500ms", beat.Period)
+	}
+	web := m.create(t, service("web", 1))
+	n.takeUntil(t, assignments, func() bool { return len(n.tasks) == 1 })
+	for id := range n.tasks {
+		if err := n.report(id, api.TaskStateRunning); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := m.worker(t, "worker")
+	m.until(t, "the silent node is down", func() bool { return m.node(t, n.id).Status.State == api.NodeStatus_DOWN })
+	m.until(t, "its task runs on the other", func() bool {
+		tasks := m.running(t, web.ID)
+		return len(tasks) == 1 && tasks[0].NodeID == w.id
+	})
+	w.undisturbed(t)
+
+	// It comes back: what it ran there is to stop.
+	n.register(t, n.session)
+	assignments = n.assigned(t)
+	n.takeUntil(t, assignments, func() bool {
+		for _, task := range n.tasks {
+			if task.DesiredState < api.TaskStateShutdown {
+				return false
+			}
+		}
+		return true
+	})
+	m.until(t, "it is ready again", func() bool { return m.node(t, n.id).Status.State == api.NodeStatus_READY })
 }
 
 func TestAWorkerFromBeforeAssignmentsGetsTheListOfItsTasks(t *testing.T) {

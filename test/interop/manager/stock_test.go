@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,4 +63,36 @@ func TestAStockNodeComesBackWithWhatItKept(t *testing.T) {
 	if got := len(m.nodes(t)); got != 2 {
 		t.Errorf("there are %d nodes, want the manager and the worker", got)
 	}
+}
+
+func TestAManagerThatCrashedFindsItsWorkersAndTheirTasks(t *testing.T) {
+	t.Parallel()
+	m := start(t)
+	w := m.worker(t, "worker")
+	secret, config := m.createSecret(t, "password", "hunter2"), m.createConfig(t, "web.conf", "listen 80")
+	web := m.create(t, withFiles(service("web", 2), secret, config))
+	m.until(t, "two tasks run", func() bool { return len(m.running(t, web.ID)) == 2 })
+	before, nodes := m.running(t, web.ID), m.nodes(t)
+
+	m.crash(t)
+	if got := m.nodes(t); !sameIDs(got, nodes) {
+		t.Errorf("after the crash there are nodes %v, before %v", got, nodes)
+	}
+	w.executor.until(m.ctx, t, "the worker has another session", func() bool { return w.sessions == 2 })
+	m.update(t, web.ID, func(s *api.ServiceSpec) { s.GetReplicated().Replicas = 3 })
+	m.until(t, "a third task runs", func() bool { return len(m.running(t, web.ID)) == 3 })
+	after := m.running(t, web.ID)
+	for _, task := range before {
+		if !slices.ContainsFunc(after, func(is *api.Task) bool { return is.ID == task.ID }) {
+			t.Errorf("task %s ran before the crash; now there are %v", task.ID, after)
+		}
+	}
+	w.executor.until(m.ctx, t, "the third has its secret", func() bool {
+		for _, r := range w.executor.runs {
+			if r.removed || r.secret != "hunter2" {
+				return false
+			}
+		}
+		return len(w.executor.runs) == 3
+	})
 }

@@ -31,51 +31,23 @@ type swarmd struct {
 	api.ControlClient
 	watch api.WatchClient
 	conn  *grpc.ClientConn
-	// ctx ends with the test, and with the process if that ends before.
-	ctx context.Context
-	// Own is the manager's own node, and addr where other nodes reach it.
+	dir   string
+	// ctx ends with the test, and with the process if that ends by itself.
+	ctx    context.Context
+	cancel context.CancelFunc
+	// own is the manager's own node, and addr where other nodes reach it.
 	own, addr string
+	// kill ends the process as a crash does.
+	kill func()
 }
 
 // start founds a swarm of one manager that runs no tasks.
 func start(t *testing.T) *swarmd {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	t.Cleanup(cancel)
-	dir := t.TempDir()
-	socket := filepath.Join(dir, "sock")
-	log := keepLog(t, "swarmd")
-	command := exec.Command(built.Command(t, "swarmd"),
-		"--state-dir", filepath.Join(dir, "state"), "--listen-control-api", socket,
-		"--listen-remote-api", "127.0.0.1:0", "--executor", "none", "--hostname", "manager")
-	command.Stderr = log
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		defer cancel()
-		if err := command.Wait(); err != nil {
-			fmt.Fprintln(log, "swarmd ended:", err)
-		}
-	}()
-	t.Cleanup(func() {
-		if err := command.Process.Signal(os.Interrupt); err != nil {
-			t.Errorf("swarmd did not live as long as the test: %v", err)
-		}
-		select {
-		case <-ended:
-		case <-time.After(limit):
-			t.Error("swarmd does not stop; it is killed")
-			_ = command.Process.Kill()
-			<-ended
-		}
-	})
-
-	m := &swarmd{ctx: ctx, conn: dialSocket(t, socket)}
-	m.ControlClient, m.watch = api.NewControlClient(m.conn), api.NewWatchClient(m.conn)
-	must(m.health("ControlAPI", grpc.WaitForReady(true)))(t) // known from the start, also while it does not serve yet
+	m := &swarmd{dir: t.TempDir()}
+	m.ctx, m.cancel = context.WithTimeout(context.Background(), limit)
+	t.Cleanup(m.cancel)
+	m.launch(t, "127.0.0.1:0")
 	m.until(t, "the manager's own node is ready", func() bool {
 		for _, n := range m.nodes(t) {
 			if n.ManagerStatus != nil && n.Status.State == api.NodeStatus_READY {
@@ -85,6 +57,65 @@ func start(t *testing.T) *swarmd {
 		return m.addr != ""
 	})
 	return m
+}
+
+// crash kills the process and starts it again on what it has on disk.
+func (m *swarmd) crash(t *testing.T) {
+	t.Helper()
+	m.kill()
+	m.launch(t, m.addr)
+}
+
+// launch starts the process and connects to it. The test ends it.
+func (m *swarmd) launch(t *testing.T, listen string) {
+	t.Helper()
+	socket := filepath.Join(m.dir, "sock")
+	log := keepLog(t, "swarmd")
+	command := exec.Command(built.Command(t, "swarmd"),
+		"--state-dir", filepath.Join(m.dir, "state"), "--listen-control-api", socket,
+		"--listen-remote-api", listen, "--executor", "none", "--hostname", "manager")
+	command.Stderr = log
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended, asked := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		err := command.Wait()
+		select {
+		case <-asked:
+		default:
+			fmt.Fprintln(log, "swarmd ended by itself:", err)
+			m.cancel()
+		}
+	}()
+	end := sync.OnceFunc(func() {
+		close(asked)
+		select {
+		case <-ended:
+			t.Error("swarmd did not live as long as the test")
+		default:
+		}
+	})
+	m.kill = func() {
+		end()
+		_ = command.Process.Kill() // it fails if the process ended, which end reports
+		<-ended
+	}
+	t.Cleanup(func() {
+		end()
+		_ = command.Process.Signal(os.Interrupt) // as above
+		select {
+		case <-ended:
+		case <-time.After(limit):
+			t.Error("swarmd does not stop; it is killed")
+			_ = command.Process.Kill()
+			<-ended
+		}
+	})
+	m.conn = dialSocket(t, socket)
+	m.ControlClient, m.watch = api.NewControlClient(m.conn), api.NewWatchClient(m.conn)
+	must(m.health("ControlAPI", grpc.WaitForReady(true)))(t) // known from the start, also while it does not serve yet
 }
 
 // dialSocket connects as the reference's command line does: with TLS that
