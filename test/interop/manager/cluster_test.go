@@ -31,6 +31,15 @@ func TestTheClusterIsReadWithoutItsKeys(t *testing.T) {
 	}
 }
 
+func TestWithoutALockThereIsNoUnlockKey(t *testing.T) {
+	t.Parallel()
+	m := start(t)
+	got := must(api.NewCAClient(m.conn).GetUnlockKey(m.ctx, &api.GetUnlockKeyRequest{}))(t)
+	if len(got.UnlockKey) > 0 || got.Version.Index == 0 {
+		t.Errorf("got key %q of version %d, want none and the cluster's version", got.UnlockKey, got.Version.Index)
+	}
+}
+
 func TestTheClusterIsUpdatedAsItWasRead(t *testing.T) {
 	t.Parallel()
 	m := start(t)

@@ -2,6 +2,8 @@ package manager
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -194,6 +196,29 @@ func TestAssignmentsFollowEachOtherWithoutGaps(t *testing.T) {
 		}
 	}
 	n.takeUntil(t, assignments, func() bool { return len(n.tasks) == 0 && !n.secrets[secret.ID] && !n.configs[config.ID] })
+}
+
+// Stock nodes take messages of 4 MiB, as the client here does.
+func TestAssignmentsThatAreTooLargeForAMessageComeInSeveral(t *testing.T) {
+	t.Parallel()
+	m := start(t)
+	n := m.joined(t)
+	spec := service("web", 1)
+	container := spec.Task.GetContainer()
+	for i := range 12 {
+		secret := m.createSecret(t, fmt.Sprintf("large-%d", i), strings.Repeat("x", 500_000))
+		container.Secrets = append(container.Secrets, &api.SecretReference{
+			SecretID: secret.ID, SecretName: secret.Spec.Annotations.Name,
+			Target: &api.SecretReference_File{File: &api.FileTarget{Name: secret.ID}},
+		})
+	}
+	n.register(t, "")
+	assignments := n.assigned(t)
+	m.create(t, spec)
+	n.takeUntil(t, assignments, func() bool { return len(n.tasks) == 1 })
+	n.register(t, "") // and all at once
+	assignments = n.assigned(t)
+	n.takeUntil(t, assignments, func() bool { return len(n.tasks) == 1 && len(n.secrets) == 12 })
 }
 
 func TestANodeThatRegistersAgainGetsEverythingAgain(t *testing.T) {

@@ -1,6 +1,8 @@
 package manager
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/moby/swarmkit/v2/api"
@@ -127,4 +129,83 @@ func TestAnUpdateReplacesRunningTasks(t *testing.T) {
 		return len(tasks) == 2
 	})
 	w.undisturbed(t)
+}
+
+func TestTasksAreListedByEveryFilter(t *testing.T) {
+	t.Parallel()
+	m := start(t)
+	w := m.worker(t, "worker")
+	web, unplaced := m.create(t, service("web", 2)), service("proc", 1)
+	unplaced.Task.Runtime = &api.TaskSpec_Generic{Generic: processRuntime("/bin/true")}
+	unplaced.Task.Placement = &api.Placement{Constraints: []string{"node.hostname==nowhere"}}
+	unplaced.Annotations.Labels = map[string]string{"tier": "back"}
+	proc := m.create(t, unplaced)
+	m.until(t, "web runs and proc waits", func() bool { return len(m.running(t, web.ID)) == 2 && len(m.tasks(t, proc.ID)) == 1 })
+	ran, waits := m.running(t, web.ID), m.tasks(t, proc.ID)
+	for _, test := range []struct {
+		name    string
+		filters *api.ListTasksRequest_Filters
+		want    []*api.Task
+	}{
+		{"none", nil, append(waits, ran...)},
+		{"service", &api.ListTasksRequest_Filters{ServiceIDs: []string{web.ID, "unknown"}}, ran},
+		{"node", &api.ListTasksRequest_Filters{NodeIDs: []string{w.id}}, ran},
+		{"another node", &api.ListTasksRequest_Filters{NodeIDs: []string{m.own}}, nil},
+		{"ID", &api.ListTasksRequest_Filters{IDPrefixes: []string{ran[0].ID[:20]}}, ran[:1]},
+		{"name prefix", &api.ListTasksRequest_Filters{NamePrefixes: []string{"web.1."}}, inSlot(ran, 1)},
+		{"label of the service", &api.ListTasksRequest_Filters{Labels: map[string]string{"tier": "back"}}, waits},
+		{"desired state", &api.ListTasksRequest_Filters{DesiredStates: []api.TaskState{api.TaskStateShutdown}}, nil},
+		{"runtime", &api.ListTasksRequest_Filters{Runtimes: []string{"process"}}, waits},
+		{"up to date", &api.ListTasksRequest_Filters{UpToDate: true, ServiceIDs: []string{web.ID}}, ran},
+		{"service and node", &api.ListTasksRequest_Filters{ServiceIDs: []string{proc.ID}, NodeIDs: []string{w.id}}, nil},
+	} {
+		got := must(m.ListTasks(m.ctx, &api.ListTasksRequest{Filters: test.filters}))(t).Tasks
+		if !sameIDs(got, test.want) {
+			t.Errorf("by %s: got %v, want %v", test.name, got, test.want)
+		}
+	}
+	for _, task := range ran {
+		if full := must(m.ListTasks(m.ctx, &api.ListTasksRequest{Filters: &api.ListTasksRequest_Filters{Names: []string{
+			fmt.Sprintf("web.%d.%s", task.Slot, task.ID),
+		}}}))(t).Tasks; !sameIDs(full, []*api.Task{task}) {
+			t.Errorf("by its name: got %v, want %s", full, task.ID)
+		}
+	}
+}
+
+func inSlot(tasks []*api.Task, slot uint64) (out []*api.Task) {
+	for _, task := range tasks {
+		if task.Slot == slot {
+			out = append(out, task)
+		}
+	}
+	return out
+}
+
+func TestAPublishedHostPortIsTakenOncePerNode(t *testing.T) {
+	t.Parallel()
+	m := start(t)
+	one, two := m.worker(t, "one"), m.worker(t, "two")
+	spec := service("web", 3)
+	spec.Endpoint = &api.EndpointSpec{Ports: []*api.PortConfig{{
+		Name: "http", Protocol: api.ProtocolTCP, TargetPort: 80, PublishedPort: 8080, PublishMode: api.PublishModeHost,
+	}}}
+	web := m.create(t, spec)
+	m.until(t, "two of three run and one says why it does not", func() bool {
+		for _, task := range m.tasks(t, web.ID) {
+			if task.Status.State == api.TaskStatePending && strings.Contains(task.Status.Err, "port") {
+				return len(m.running(t, web.ID)) == 2
+			}
+		}
+		return false
+	})
+	ran := m.running(t, web.ID)
+	if ran[0].NodeID == ran[1].NodeID || ran[0].NodeID != one.id && ran[0].NodeID != two.id {
+		t.Errorf("the two run on %s and %s, want %s and %s", ran[0].NodeID, ran[1].NodeID, one.id, two.id)
+	}
+	for _, task := range ran {
+		if task.Endpoint == nil || len(task.Endpoint.Ports) != 1 || task.Endpoint.Ports[0].PublishedPort != 8080 {
+			t.Errorf("task %s has the endpoint %v, want port 8080", task.ID, task.Endpoint)
+		}
+	}
 }
