@@ -11,6 +11,10 @@
 // its hostname. A secret or config whose spec says templating "golang" is
 // expanded by Payload, which knows three more functions: secret, config and env.
 //
+// Templates are the text of users, and are expanded by managers too. What comes out
+// of one is at most MaxOutput, and one that loops, or makes text, without end is an
+// error within a second.
+//
 // Everything here is pure. Specs that are passed in are never changed; a spec
 // in which nothing is to be expanded is returned as it is.
 package template

@@ -14,36 +14,47 @@ import (
 const MaxOutput = 2 << 20
 
 // Expand returns text with its templates replaced.
-func (d Data) Expand(text string) (string, error) {
+func (d Data) Expand(text string) (string, error) { return d.expansion().expand(text) }
+
+// expansion is the expansion of one spec, or of one payload. Its templates share
+// what they may cost.
+type expansion struct {
+	data Data
+	left int // bytes that may still be read or made, see charge
+}
+
+func (d Data) expansion() *expansion { return &expansion{data: d, left: maxWork} }
+
+func (x *expansion) expand(text string) (string, error) {
 	if !strings.Contains(text, "{{") {
 		return text, nil
 	}
-	t, err := parse(text, nil)
+	t, err := x.parse(text, nil)
 	if err != nil {
 		return "", fmt.Errorf("expand %q: %w", excerpt(text), err)
 	}
-	out, err := d.run(t)
+	out, err := x.run(t)
 	if err != nil {
 		return "", fmt.Errorf("expand %q: %w", excerpt(text), err)
 	}
 	return string(out), nil
 }
 
-func parse(text string, functions template.FuncMap) (*template.Template, error) {
-	return template.New("").Option("missingkey=error").
-		Funcs(template.FuncMap{"join": join}).Funcs(functions).Parse(text)
+func (x *expansion) parse(text string, functions template.FuncMap) (*template.Template, error) {
+	t, err := template.New("").Option("missingkey=error").Funcs(x.functions()).Funcs(functions).Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	return t, x.meter(t)
 }
 
-func (d Data) run(t *template.Template) ([]byte, error) {
+func (x *expansion) run(t *template.Template) ([]byte, error) {
 	var out limited
-	if err := t.Execute(&out, d); err != nil {
+	if err := t.Execute(&out, x.data); err != nil {
 		return nil, err
 	}
 	return out.Bytes(), nil
 }
-
-// join puts separator between the other arguments.
-func join(separator string, parts ...string) string { return strings.Join(parts, separator) }
 
 // excerpt keeps an error readable when the template is a whole file.
 func excerpt(text string) string {

@@ -29,7 +29,8 @@ func (d Data) Payload(driver *api.Driver, content []byte, files Files) (expanded
 	if driver.GetName() != "golang" {
 		return nil, false, fmt.Errorf("templating driver %q is not known; use \"golang\" or none", driver.GetName())
 	}
-	t, err := parse(string(content), template.FuncMap{
+	x := d.expansion()
+	t, err := x.parse(string(content), template.FuncMap{
 		"secret": func(target string) (string, error) {
 			data, err := files.Secret(target)
 			sensitive = true
@@ -51,6 +52,6 @@ func (d Data) Payload(driver *api.Driver, content []byte, files Files) (expanded
 	if err != nil {
 		return nil, false, errors.New("the template in it cannot be parsed (it is not shown, since it may be secret)")
 	}
-	expanded, err = d.run(t)
+	expanded, err = x.run(t)
 	return expanded, sensitive, err
 }

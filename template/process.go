@@ -11,24 +11,25 @@ import (
 
 // Process returns spec with its templates expanded.
 func (d Data) Process(spec *skep.ProcessSpec) (*skep.ProcessSpec, error) {
+	x := d.expansion()
 	out := model.Shallow(spec)
 	var err error
-	if out.Args, err = d.list("argument", spec.GetArgs()); err != nil {
+	if out.Args, err = x.list("argument", spec.GetArgs()); err != nil {
 		return nil, err
 	}
-	if out.Env, err = d.environment(spec.GetEnv()); err != nil {
+	if out.Env, err = x.environment(spec.GetEnv()); err != nil {
 		return nil, err
 	}
-	if out.Directory, err = d.Expand(spec.GetDirectory()); err != nil {
+	if out.Directory, err = x.expand(spec.GetDirectory()); err != nil {
 		return nil, fmt.Errorf("directory: %w", err)
 	}
 	return out, nil
 }
 
-func (d Data) list(what string, texts []string) ([]string, error) {
+func (x *expansion) list(what string, texts []string) ([]string, error) {
 	out := slices.Clone(texts)
 	for i, text := range texts {
-		expanded, err := d.Expand(text)
+		expanded, err := x.expand(text)
 		if err != nil {
 			return nil, fmt.Errorf("%s %d: %w", what, i+1, err)
 		}
@@ -38,14 +39,14 @@ func (d Data) list(what string, texts []string) ([]string, error) {
 }
 
 // environment expands values only: a name is what the program looks for.
-func (d Data) environment(env []string) ([]string, error) {
+func (x *expansion) environment(env []string) ([]string, error) {
 	out := slices.Clone(env)
 	for i, entry := range env {
 		name, value, found := strings.Cut(entry, "=")
 		if !found {
 			continue
 		}
-		expanded, err := d.Expand(value)
+		expanded, err := x.expand(value)
 		if err != nil {
 			return nil, fmt.Errorf("environment variable %s: %w", name, err)
 		}

@@ -2,6 +2,8 @@ package template_test
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -222,10 +224,65 @@ func TestATemplatedConfigReadsTheOtherFilesOfItsTask(t *testing.T) {
 	}
 }
 
+func TestWhatWouldTakeForEverIsAnError(t *testing.T) {
+	t.Parallel()
+	doubled := strings.Repeat("{{$x = join \"\" $x $x}}", 40)
+	nested := "{{template \"0\"}}"
+	for i := range 40 {
+		nested += fmt.Sprintf("{{define \"%d\"}}{{template \"%d\"}}{{template \"%d\"}}{{end}}", i, i+1, i+1)
+	}
+	for name, text := range map[string]string{
+		"a loop over a number":      "{{range 1000000000000}}{{end}}",
+		"its other branch":          "{{range 0}}{{else}}{{range 1000000000000}}{{end}}{{end}}",
+		"loops in loops":            "{{range 100000}}{{range 100000}}{{if true}}{{end}}{{end}}{{end}}",
+		"a long body":               "{{range 100000}}" + strings.Repeat("{{$y := eq 1 1}}", 1000) + "{{end}}",
+		"templates in templates":    nested + "{{define \"40\"}}{{end}}",
+		"a text that doubles":       "{{$x := \"xxxxxxxx\"}}" + doubled,
+		"joined with itself":        "{{$x := \"xxxxxxxx\"}}" + strings.ReplaceAll(doubled, "join \"\" $x $x", "join $x \"\" $x \"\""),
+		"printed twice":             "{{$x := \"xxxxxxxx\"}}" + strings.ReplaceAll(doubled, "join \"\"", "print"),
+		"printed by a format":       "{{$x := \"xxxxxxxx\"}}" + strings.ReplaceAll(doubled, "join \"\"", "printf \"%[1]s%[1]s\""),
+		"escaped again and again":   "{{$x := `\\`}}" + strings.ReplaceAll(doubled, "join \"\" $x $x", "js $x"),
+		"very wide":                 "{{$x := printf \"" + strings.Repeat("%999999d", 1000) + "\" 1}}",
+		"as wide as its argument":   "{{$x := printf \"" + strings.Repeat("%[1]*[1]d", 1000) + "\" 999999}}",
+		"a payment that gives back": "{{range 1000000000000}}{{pay -1000000}}{{end}}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got, err := data().Expand(text); err == nil {
+				t.Fatalf("got %d bytes, want an error", len(got))
+			}
+		})
+	}
+}
+
+func TestTheTextsOfASpecShareWhatTheyMayCost(t *testing.T) {
+	t.Parallel()
+	spec := &skep.ProcessSpec{Args: slices.Repeat([]string{"{{range 200000}}{{end}}"}, 1000)}
+	if _, err := data().Process(spec); err == nil || !strings.Contains(err.Error(), "too long") {
+		t.Fatalf("got %v, want an error that says that it takes too long", err)
+	}
+}
+
+func TestUsefulTemplatesAreCheap(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		`{{range 3}}{{.}},{{end}}`:                                           "0,1,2,",
+		`{{printf "%s:%05.1f|%*d|%q" .Service.Name 2.5 4 7 "x"}}`:            `web:002.5|   7|"x"`,
+		`{{print .Task.Slot 1 2}} {{println "a" "b"}}{{html "<"}}{{js "'"}}`: "31 2 a b\n&lt;\\'",
+		`{{urlquery "a b"}}{{define "t"}}[{{.}}]{{end}}{{template "t" "x"}}`: "a+b[x]",
+		`{{range $k, $v := .Service.Labels}}{{$k}}={{$v}}{{break}}{{end}}`:   "tier=front",
+	} {
+		if got, err := data().Expand(text); err != nil || got != want {
+			t.Errorf("%s: got %q, %v; want %q", text, got, err, want)
+		}
+	}
+}
+
 // FuzzExpand holds that no text of a user can do worse than an error.
 func FuzzExpand(f *testing.F) {
 	f.Add("{{.Service.Name}}")
 	f.Add(`{{join "," .Task.ID "x"}}{{range .Service.Labels}}{{.}}{{end}}`)
+	f.Add(`{{range 1000000000}}{{$x := printf "%99999d" 1}}{{end}}`)
 	f.Add(`{{define "a"}}{{template "a"}}{{end}}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		got, err := data().Expand(text)
