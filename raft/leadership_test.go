@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"skep/api"
+	"skep/model"
 	"skep/vfs"
 )
 
@@ -280,6 +281,34 @@ func TestAMixedGroupKeepsToWhatStockManagersKnow(t *testing.T) {
 	for _, o := range []bool{n.CheckQuorum, m.CheckQuorum, n.DisableProposalForwarding, m.DisableProposalForwarding, n.AsyncStorageWrites, m.AsyncStorageWrites} {
 		if !o {
 			t.Errorf("an option that every group has is off: %+v %+v", n, m)
+		}
+	}
+}
+
+func TestReadsThatWereGivenUpAreForgotten(t *testing.T) {
+	t.Parallel()
+	n := &Node{cfg: Config{ElectionTicks: 10}, events: newMailbox[event](), done: make(chan struct{})}
+	l := &loop{Node: n}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for round := range uint64(3) {
+		for range 100 {
+			if _, err := n.ReadIndex(ctx); model.KindOf(err) != model.Unavailable {
+				t.Fatalf("got %v, want it to be unavailable", err)
+			}
+		}
+		for _, e := range n.events.take() {
+			if err := l.step(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if round == 1 { // those of the second round were asked of a leader that is silent
+			l.reads.asked = map[uint64][]read{round: l.reads.waiting}
+			l.reads.waiting = nil
+		}
+		l.tickReads()
+		if len(l.reads.waiting)+len(l.reads.asked) != 0 {
+			t.Errorf("round %d: %d calls wait and %d rounds are asked, want none", round, len(l.reads.waiting), len(l.reads.asked))
 		}
 	}
 }

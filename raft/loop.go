@@ -15,7 +15,7 @@ type event struct {
 	msg     *raftpb.Message
 	change  *raftpb.ConfChange
 	changed chan<- error
-	read    chan<- uint64
+	read    *read
 }
 
 // loop steps raft. It never waits for anything but events.
@@ -98,7 +98,7 @@ func (l *loop) step(e event) error {
 		}
 		e.changed <- err
 	case e.read != nil:
-		l.reads.waiting = append(l.reads.waiting, e.read)
+		l.reads.waiting = append(l.reads.waiting, *e.read)
 	default:
 		// What raft does not take is late or of no member: nothing follows from it.
 		if err := l.raw.Step(e.msg); err != nil && !errors.Is(err, etcdraft.ErrStepPeerNotFound) && !errors.Is(err, etcdraft.ErrProposalDropped) {

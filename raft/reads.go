@@ -3,6 +3,7 @@ package raft
 import (
 	"context"
 	"encoding/binary"
+	"slices"
 
 	etcdraft "go.etcd.io/raft/v3"
 
@@ -12,10 +13,26 @@ import (
 // reads are the waiting calls of ReadIndex, in the loop's hands. All that wait are answered
 // by one round.
 type reads struct {
-	waiting []chan<- uint64
-	asked   map[uint64][]chan<- uint64 // by number of the round
+	waiting []read
+	asked   map[uint64][]read // by number of the round
 	round   uint64
 	ticks   int // since the last round
+}
+
+// read is one call of ReadIndex. Nobody takes the answer once left is closed, but there is
+// always room for it.
+type read struct {
+	answer chan<- uint64
+	left   <-chan struct{}
+}
+
+func (r read) gone() bool {
+	select {
+	case <-r.left:
+		return true
+	default:
+		return false
+	}
 }
 
 // ReadIndex returns an index such that a state machine that has applied up to it has
@@ -26,7 +43,7 @@ func (n *Node) ReadIndex(ctx context.Context) (uint64, error) {
 		return index, nil
 	}
 	answer := make(chan uint64, 1)
-	n.events.put(event{read: answer})
+	n.events.put(event{read: &read{answer, ctx.Done()}})
 	select {
 	case index := <-answer:
 		return index, nil
@@ -47,7 +64,7 @@ func (l *loop) ask() {
 	}
 	l.reads.round++
 	if l.reads.asked == nil {
-		l.reads.asked = map[uint64][]chan<- uint64{}
+		l.reads.asked = map[uint64][]read{}
 	}
 	l.reads.asked[l.reads.round] = l.reads.waiting
 	l.reads.waiting = nil
@@ -59,8 +76,8 @@ func (l *loop) ask() {
 func (l *loop) answer(states []etcdraft.ReadState) {
 	for _, s := range states {
 		round := binary.BigEndian.Uint64(s.RequestCtx)
-		for _, answer := range l.reads.asked[round] {
-			answer <- s.Index
+		for _, r := range l.reads.asked[round] {
+			r.answer <- s.Index
 		}
 		delete(l.reads.asked, round)
 	}
@@ -74,8 +91,15 @@ func (l *loop) askAgain() {
 	}
 }
 
-// tickReads asks again after half the time in which a leader would be missed.
+// tickReads asks again after half the time in which a leader would be missed. It
+// forgets calls that were given up: without a leader they would gather.
 func (l *loop) tickReads() {
+	l.reads.waiting = slices.DeleteFunc(l.reads.waiting, read.gone)
+	for round, asked := range l.reads.asked {
+		if l.reads.asked[round] = slices.DeleteFunc(asked, read.gone); len(l.reads.asked[round]) == 0 {
+			delete(l.reads.asked, round)
+		}
+	}
 	if l.reads.ticks++; l.reads.ticks >= max(l.cfg.ElectionTicks/2, 1) && len(l.reads.asked) > 0 {
 		l.askAgain()
 	}
