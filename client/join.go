@@ -29,6 +29,9 @@ const (
 	// would only have it shake hands again. One that is not there at all is
 	// noticed by the connection, much earlier.
 	callTimeout = 20 * time.Second
+	// Roots and certificates are a few KB. Whoever answers at the first call is not
+	// known to be a manager.
+	maxAnswer = 1 << 20
 )
 
 // Joiner asks managers for roots and certificates. Managers is required.
@@ -204,7 +207,7 @@ func (j *Joiner) try(ctx context.Context, what string, secure func() credentials
 
 func (j *Joiner) ask(ctx context.Context, addr string, secure credentials.TransportCredentials, f func(context.Context, Clients) error) error {
 	handshake := note(secure)
-	var options []grpc.DialOption
+	options := []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer))}
 	if j.Dial != nil {
 		options = append(options, grpc.WithContextDialer(j.Dial))
 	}

@@ -1,10 +1,12 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -31,13 +33,14 @@ type scripted struct {
 	calls   []string
 	csr     []byte
 	version []string
+	extra   int // bytes after the root
 	// Each answers one call of the method, the last goes on answering.
 	issue  []func() error
 	status []func(*api.NodeCertificateStatusResponse) error
 }
 
 func (s *scripted) GetRootCACertificate(context.Context, *api.GetRootCACertificateRequest) (*api.GetRootCACertificateResponse, error) {
-	return &api.GetRootCACertificateResponse{Certificate: s.root.PEM()}, nil
+	return &api.GetRootCACertificateResponse{Certificate: append(bytes.Clone(s.root.PEM()), make([]byte, s.extra)...)}, nil
 }
 
 func (s *scripted) IssueNodeCertificate(ctx context.Context, r *api.IssueNodeCertificateRequest) (*api.IssueNodeCertificateResponse, error) {
@@ -175,6 +178,18 @@ func TestJoiningIsPatientWhereItHelps(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestWhatIsNotTrustedYetCannotSendMuch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for extra, want := range map[int]string{maxAnswer / 2: "does not match fingerprint", maxAnswer: "larger than max"} {
+			_, _, err := join(t, &scripted{extra: extra, issue: []func() error{fine}})
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%d bytes after the root: got %v, want an error with %q", extra, err, want)
+			}
+		}
+	})
 }
 
 func TestAPeerThatIsNoManagerIsNamed(t *testing.T) {
