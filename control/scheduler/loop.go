@@ -125,6 +125,9 @@ func (p *planning) place(k key) {
 		}
 	}
 	if c.waiting {
+		if c.unsaid.len() < c.tasks {
+			p.out.Again(key{}) // who waited before may say what was true then
+		}
 		p.tell(k, c)
 	}
 }
