@@ -3,7 +3,6 @@ package ca
 import (
 	"encoding/pem"
 	"errors"
-	"io"
 	"io/fs"
 	"math/rand/v2"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"skep/api"
 	"skep/model"
 	"skep/vfs"
+	"skep/vfs/vfstest"
 )
 
 const certificates = "state/certificates"
@@ -44,7 +44,7 @@ func TestAnIdentityIsReadBackAsItWasSaved(t *testing.T) {
 			t.Errorf("%q has mode %v (%v), want %v", name, info.Mode().Perm(), err, mode)
 		}
 	}
-	text := readFile(t, vfs.OS(), filepath.Join(dir, keyName))
+	text := vfstest.ReadFile(t, vfs.OS(), filepath.Join(dir, keyName))
 	if block, _ := pem.Decode(text); block == nil || block.Type != "PRIVATE KEY" {
 		t.Errorf("the key is not PKCS#8 in PEM: %.40q", text)
 	}
@@ -91,11 +91,11 @@ func TestHeadersOfOthersAreKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, mem, certificates+"/"+keyName, text)
+	vfstest.WriteFile(t, mem, certificates+"/"+keyName, text)
 	if err := files.SetRaftKey([RaftKeySize]byte{9}); err != nil {
 		t.Fatal(err)
 	}
-	block, _ := pem.Decode(readFile(t, mem, certificates+"/"+keyName))
+	block, _ := pem.Decode(vfstest.ReadFile(t, mem, certificates+"/"+keyName))
 	if block.Headers["kek-version"] != "7" {
 		t.Errorf("headers %v", block.Headers)
 	}
@@ -141,7 +141,7 @@ func TestDamagedFilesSayWhatToDo(t *testing.T) {
 					t.Fatal(err)
 				}
 			} else {
-				writeFile(t, mem, full, test.text)
+				vfstest.WriteFile(t, mem, full, test.text)
 			}
 			_, _, err := files.Load(begin)
 			if strings.HasPrefix(test.name, "raft key") {
@@ -268,30 +268,5 @@ func TestRenewalComesBetweenHalfAndFourFifthsOfTheLifetime(t *testing.T) {
 	short := s.issue(t, "n", api.NodeRole_WORKER, begin, time.Hour)
 	if got := RenewAt(short, 0); got.Before(begin.Add(25 * time.Minute)) {
 		t.Errorf("a certificate of one hour is renewed at %s, it was issued at %s", got, begin)
-	}
-}
-
-func readFile(t *testing.T, files vfs.FS, name string) []byte {
-	t.Helper()
-	f, err := files.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := io.ReadAll(f)
-	if err := errors.Join(err, f.Close()); err != nil {
-		t.Fatal(err)
-	}
-	return text
-}
-
-func writeFile(t *testing.T, files vfs.FS, name string, text []byte) {
-	t.Helper()
-	f, err := files.Create(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = f.Write(text)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		t.Fatal(err)
 	}
 }

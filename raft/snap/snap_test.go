@@ -20,6 +20,7 @@ import (
 	"skep/raft/seal"
 	"skep/raft/snap"
 	"skep/vfs"
+	"skep/vfs/vfstest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -109,11 +110,11 @@ func TestAnyDamageOfASnapshotIsNoticedBeforeItsEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	name := d.File(42)
-	good := read(t, m, name)
+	good := vfstest.ReadFile(t, m, name)
 	check := func(what string, bad []byte) {
 		t.Helper()
 		m := m.Copy()
-		write(t, m, name, bad)
+		vfstest.WriteFile(t, m, name, bad)
 		_, err := dir(m).Verify(42)
 		var damage *seal.DamageError
 		if !errors.As(err, &damage) || damage.File != name || damage.Advice == "" {
@@ -165,8 +166,8 @@ func TestTidyKeepsWhatItIsToldAndWhatIsNotOurs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write(t, m, d.File(9)+".tmp", []byte("half"))
-	write(t, m, path.Join(d.Path, "README"), []byte("mine"))
+	vfstest.WriteFile(t, m, d.File(9)+".tmp", []byte("half"))
+	vfstest.WriteFile(t, m, path.Join(d.Path, "README"), []byte("mine"))
 	if err := d.Tidy(3, 5); err != nil {
 		t.Fatal(err)
 	}
@@ -250,30 +251,6 @@ func TestAFailedSyncIsAnError(t *testing.T) {
 	}
 }
 
-func read(t testing.TB, m *vfs.Mem, name string) []byte {
-	t.Helper()
-	f, err := m.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := io.ReadAll(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-func write(t testing.TB, m *vfs.Mem, name string, b []byte) {
-	t.Helper()
-	f, err := m.Create(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.Write(b); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // FuzzVerify reads a snapshot file that is anything at all.
 func FuzzVerify(f *testing.F) {
 	m := vfs.NewMem()
@@ -281,13 +258,13 @@ func FuzzVerify(f *testing.F) {
 	if err := save(d, 1, []byte("some state")); err != nil {
 		f.Fatal(err)
 	}
-	good := read(f, m, d.File(1))
+	good := vfstest.ReadFile(f, m, d.File(1))
 	f.Add(good)
 	f.Add(good[:seal.HeaderSize])
 	f.Add([]byte("SKEPSNAP"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m := m.Copy()
-		write(t, m, d.File(1), data)
+		vfstest.WriteFile(t, m, d.File(1), data)
 		if state, _, err := load(dir(m), 1); err == nil && string(state) != "some state" {
 			t.Fatalf("a snapshot that nobody wrote is read: %q", state)
 		}
@@ -305,7 +282,7 @@ func FuzzMeta(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		write(t, m, d.File(1), box.Seal(box.Seal(header, 0, 0, content), 1, 1, nil))
+		vfstest.WriteFile(t, m, d.File(1), box.Seal(box.Seal(header, 0, 0, content), 1, 1, nil))
 		if meta, err := d.Verify(1); err == nil && (meta.Index != 1 || meta.Conf == nil) {
 			t.Fatalf("metadata of snapshot %d passes for that of 1", meta.Index)
 		}

@@ -8,6 +8,7 @@ import (
 	"skep/raft/seal"
 	"skep/raft/wal"
 	"skep/vfs"
+	"skep/vfs/vfstest"
 )
 
 // FuzzOpen opens a log whose last segment is anything at all. It must say what is wrong,
@@ -17,14 +18,14 @@ func FuzzOpen(f *testing.F) {
 	fill(f, whole, 20)
 	names := segments(f, whole)
 	name := names[len(names)-1]
-	good := readAll(f, whole, name)
+	good := vfstest.ReadFile(f, whole, name)
 	f.Add(good)
 	f.Add(good[:seal.HeaderSize+10])
 	f.Add([]byte{})
 	f.Add([]byte("SKEPRLOG"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m := whole.Copy()
-		write(t, m, name, data)
+		vfstest.WriteFile(t, m, name, data)
 		r, err := reopen(m, 0)
 		if err != nil {
 			var damage *seal.DamageError
@@ -56,7 +57,7 @@ func FuzzContent(f *testing.F) {
 		origin := []byte{1, 1, 0, 0, 0, 0, 0, 0, 0, id, byte(len(owner))}
 		data := box.Seal(header, 0, 3, append(origin, owner...))
 		data = box.Seal(data, 1, tag, content)
-		write(t, m, path.Join("log", "0000000000000001.log"), data)
+		vfstest.WriteFile(t, m, path.Join("log", "0000000000000001.log"), data)
 		l, r, err := wal.Open(config(m), 0)
 		if err != nil {
 			return

@@ -3,7 +3,6 @@ package wal_test
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"path"
 	"slices"
@@ -17,6 +16,7 @@ import (
 	"skep/raft/seal"
 	"skep/raft/wal"
 	"skep/vfs"
+	"skep/vfs/vfstest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -216,7 +216,7 @@ func TestLargeBatchesTakeSeveralRecordsAndAreStillWhole(t *testing.T) {
 	}
 	// Without its last record nothing of the batch is left.
 	name := segments(t, m)[0]
-	data := readAll(t, m, name)
+	data := vfstest.ReadFile(t, m, name)
 	cut := len(data)
 	for cut > 0 && data[cut-1] == 0 {
 		cut--
@@ -272,30 +272,6 @@ func segments(t testing.TB, m *vfs.Mem) []string {
 	return names
 }
 
-func readAll(t testing.TB, m *vfs.Mem, name string) []byte {
-	t.Helper()
-	f, err := m.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := io.ReadAll(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-func write(t testing.TB, m *vfs.Mem, name string, b []byte) {
-	t.Helper()
-	f, err := m.Create(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.Write(b); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func truncate(t testing.TB, m *vfs.Mem, name string, size int64) {
 	t.Helper()
 	f, err := m.OpenReadWrite(name)
@@ -344,7 +320,7 @@ func TestATornLastRecordIsCutOffAtAnyByte(t *testing.T) {
 	fill(t, whole, 7)
 	all := segments(t, whole)
 	name := all[len(all)-1]
-	data := readAll(t, whole, name)
+	data := vfstest.ReadFile(t, whole, name)
 	begin, end := lastRecord(data)
 	for at := begin; at < end; at++ {
 		for kind, torn := range map[string][]byte{
@@ -352,7 +328,7 @@ func TestATornLastRecordIsCutOffAtAnyByte(t *testing.T) {
 			"zeros follow":  append(data[:at:at], make([]byte, len(data)-at)...),
 		} {
 			m := whole.Copy()
-			write(t, m, name, torn)
+			vfstest.WriteFile(t, m, name, torn)
 			r, err := reopen(m, 0)
 			if err != nil {
 				t.Fatalf("%s %d bytes into the record: %v", kind, at-begin, err)
@@ -377,13 +353,13 @@ func TestAFlippedBitIsNeverTakenForACrash(t *testing.T) {
 		t.Fatalf("the log has %d segments, want several", len(names))
 	}
 	for i, name := range names {
-		data := readAll(t, whole, name)
+		data := vfstest.ReadFile(t, whole, name)
 		_, end := lastRecord(data)
 		for at := range data {
 			m := whole.Copy()
 			flipped := slices.Clone(data)
 			flipped[at] ^= 1 << (at % 8)
-			write(t, m, name, flipped)
+			vfstest.WriteFile(t, m, name, flipped)
 			r, err := reopen(m, 0)
 			if at >= end { // space that was only written ahead
 				if err != nil {
@@ -410,9 +386,9 @@ func TestAHoleBeforeALaterBatchIsFatalEvenIfItLooksTorn(t *testing.T) {
 	flush(t, l, nil, entry(2, 1, strings.Repeat("a", 900)))
 	flush(t, l, nil, entry(3, 1, "b"))
 	name := segments(t, m)[0]
-	data := readAll(t, m, name)
+	data := vfstest.ReadFile(t, m, name)
 	clear(data[512:1024]) // a lost sector of what was synced
-	write(t, m, name, data)
+	vfstest.WriteFile(t, m, name, data)
 	_, err := reopen(m, 0)
 	wantDamage(t, err, "a good one follows")
 }
@@ -432,20 +408,22 @@ func TestWhatIsWrongWithALogIsSaid(t *testing.T) {
 		{"a missing segment in the middle", func(m *vfs.Mem, _ *wal.Config) { remove(t, m, names[1]) }, 0, names[1], "missing"},
 		{"a missing first segment", func(m *vfs.Mem, _ *wal.Config) { remove(t, m, names[0]) }, 0, names[0], "missing"},
 		{"a segment that lost its end", func(m *vfs.Mem, _ *wal.Config) {
-			_, end := lastRecord(readAll(t, m, names[0]))
+			_, end := lastRecord(vfstest.ReadFile(t, m, names[0]))
 			truncate(t, m, names[0], int64(end-8))
 		}, 0, names[0], "gone"},
 		{"a segment that lost its last record", func(m *vfs.Mem, _ *wal.Config) {
-			begin, _ := lastRecord(readAll(t, m, names[0]))
+			begin, _ := lastRecord(vfstest.ReadFile(t, m, names[0]))
 			truncate(t, m, names[0], int64(begin))
 		}, 0, names[0], "gone"},
 		{"an empty segment", func(m *vfs.Mem, _ *wal.Config) { truncate(t, m, names[2], 0) }, 0, names[2], "header"},
-		{"a segment under another's name", func(m *vfs.Mem, _ *wal.Config) { write(t, m, names[1], readAll(t, m, names[2])) }, 0, names[1], "another name"},
+		{"a segment under another's name", func(m *vfs.Mem, _ *wal.Config) { vfstest.WriteFile(t, m, names[1], vfstest.ReadFile(t, m, names[2])) }, 0, names[1], "another name"},
 		{"another key", func(_ *vfs.Mem, cfg *wal.Config) { cfg.Key = seal.Key{2} }, 0, names[len(names)-1], "swarm-node.key"},
 		{"a foreign file", func(m *vfs.Mem, _ *wal.Config) {
-			write(t, m, names[2], []byte("something that somebody else put here, and of some length too"))
+			vfstest.WriteFile(t, m, names[2], []byte("something that somebody else put here, and of some length too"))
 		}, 0, names[2], "not a file of this kind"},
-		{"a newer format", func(m *vfs.Mem, _ *wal.Config) { write(t, m, names[2], newer(readAll(t, m, names[2]))) }, 0, names[2], "newer"},
+		{"a newer format", func(m *vfs.Mem, _ *wal.Config) {
+			vfstest.WriteFile(t, m, names[2], newer(vfstest.ReadFile(t, m, names[2])))
+		}, 0, names[2], "newer"},
 		{"a snapshot beyond the log", func(*vfs.Mem, *wal.Config) {}, 41, names[len(names)-1], "before the snapshot at 41"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -459,7 +437,7 @@ func TestWhatIsWrongWithALogIsSaid(t *testing.T) {
 				t.Errorf("%q is about %s, want %s", err, damage.File, c.file)
 			}
 			for _, name := range segments(t, before) {
-				if !slices.Equal(readAll(t, before, name), readAll(t, m, name)) {
+				if !slices.Equal(vfstest.ReadFile(t, before, name), vfstest.ReadFile(t, m, name)) {
 					t.Errorf("opening a damaged log changed %s", name)
 				}
 			}
