@@ -6,9 +6,10 @@
 // organization (O) of every certificate, the role its organizational unit (OU),
 // the node's ID its common name (CN).
 //
-// What makes certificates is pure: time and randomness are arguments. Identity
-// holds what a node is at this moment and may be replaced while connections are
-// open; new handshakes see the new one. Files writes each file atomically, so
+// What makes and checks certificates takes the time as an argument; keys, serial
+// numbers and tokens come from crypto/rand. Identity holds what a node is at this
+// moment and may be replaced while connections are open; new handshakes see the
+// new one. Files writes each file atomically, so
 // that after a crash a node finds its old identity or its new one, never half
 // of either. Renewer has the only goroutine shape here, Run(ctx).
 //

@@ -95,7 +95,10 @@ func (f *Files) finish(root *Root, chain []byte, key keyFile) *Certificate {
 }
 
 // Save makes root and cert the identity of the node, durably, and keeps what the
-// headers of the key file say.
+// headers of the key file say. The root takes its place before the certificate: if it
+// does not vouch for the identity that was there, and differs from the root that
+// did, a crash in between leaves a certificate that Load refuses. A change of
+// roots therefore goes by way of a bundle of both.
 func (f *Files) Save(root *Root, cert *Certificate) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -13,7 +13,8 @@
 //     election is applied, [StateMachine.Follow] before anything of another leader is.
 //   - A member that cannot write or sync its files stops: [Node.Run] returns an error
 //     that names the file. Nothing is retried and then acknowledged, since after a
-//     failed sync nobody knows what the disk holds.
+//     failed sync nobody knows what the disk holds. A snapshot for which there is no
+//     space is no reason to stop: nothing rests on it, and the log stays as long.
 //   - Everything on disk is encrypted and authenticated with a key derived from
 //     [Config.Key]; the state machine never sees an altered byte.
 //
