@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 
+	"google.golang.org/protobuf/proto"
+
 	"skep/api"
 	"skep/model"
 )
@@ -60,17 +62,36 @@ func (p *planning) removeSlots(k key, slots []uint64) {
 	}
 }
 
-// spec hands on the slots that an update of the service may concern.
+// spec hands on the slots that an update of the service may concern. Tasks share
+// their specs, so that each spec is compared once, not once for each task.
 func (p *planning) spec(k key) {
 	svc, _ := p.s.Services.Get(k.id)
 	if svc.GetSpec().GetReplicated() == nil {
 		return
 	}
+	want := svc.GetSpec()
+	sameTask := remember(func(have *api.TaskSpec) bool { return proto.Equal(have, want.GetTask()) })
+	sameEndpoint := remember(func(have *api.EndpointSpec) bool { return proto.Equal(have, want.GetEndpoint()) })
 	for t := range p.s.TasksOf(k.id) {
-		same := t.GetSpec() == svc.GetSpec().GetTask() && t.GetEndpoint().GetSpec() == svc.GetSpec().GetEndpoint()
-		if member(t) && !same && (!wanted(t) || model.Outdated(svc, t, p.nodeOf(t))) {
+		if !member(t) || sameTask(t.GetSpec()) && sameEndpoint(t.GetEndpoint().GetSpec()) {
+			continue
+		}
+		if !wanted(t) || model.Outdated(svc, t, p.nodeOf(t)) {
 			p.out.Again(key{aspectSlot, k.id, t.GetSlot()})
 		}
+	}
+}
+
+// remember returns f, which asks only once about each pointer.
+func remember[T any](f func(*T) bool) func(*T) bool {
+	answers := map[*T]bool{}
+	return func(v *T) bool {
+		answer, known := answers[v]
+		if !known {
+			answer = f(v)
+			answers[v] = answer
+		}
+		return answer
 	}
 }
 
