@@ -212,6 +212,19 @@ func TestAKeyIsWokenAtItsTimeUnlessItIsPlannedBefore(t *testing.T) {
 	}
 }
 
+func TestAWakeKeepsToTheMonotonicClock(t *testing.T) {
+	t.Parallel()
+	s := store.NewLocal(store.Config{})
+	now := time.Now()
+	stored := now.Add(time.Minute).Round(0) // the store keeps wall time only
+	r := runner(s, 0, copier(func(_ *loop.Env, _ *store.Snapshot, key string, out *loop.Plan[string]) { out.WakeAt(key, stored) }))
+	addConfigs(t, s, 1)
+	next, _ := step(t, r, now)
+	if !next.Equal(stored) || next == next.Round(0) {
+		t.Errorf("the next wake is at %v, want %v with a monotonic reading", next, stored)
+	}
+}
+
 func TestEverythingIsDirtyWhenTheProposedHeadIsLost(t *testing.T) {
 	t.Parallel()
 	log := &heldLog{}

@@ -39,8 +39,12 @@ func (p *Plan[K]) Left() int {
 // again.
 func (p *Plan[K]) Again(keys ...K) { p.again = append(p.again, keys...) }
 
-// WakeAt makes a key dirty at a time, unless it is planned before.
-func (p *Plan[K]) WakeAt(k K, at time.Time) { p.m.wakes.set(k, at) }
+// WakeAt makes a key dirty at a time, unless it is planned before. What counts is
+// how far away that is now: the key does not wait for a clock that is set back.
+func (p *Plan[K]) WakeAt(k K, at time.Time) {
+	now := p.step.r.env.Now
+	p.m.wakes.set(k, now.Add(at.Sub(now))) // on the monotonic clock, if now is
+}
 
 // Effect asks for something to be done once this step is committed.
 func (p *Plan[K]) Effect(e Effect) { p.step.effects = append(p.step.effects, e) }

@@ -95,7 +95,11 @@ func (p *planning) startsAt(svc *api.Service, others []*api.Task) (start time.Ti
 	if !ended(last) || !member(last) || lost(node) || drained(node) || model.Outdated(svc, last, node) {
 		return p.env.Now, true // it did not end by itself
 	}
-	return endedAt(last).Add(restartDelay(svc)), true
+	at, delay := endedAt(last), restartDelay(svc)
+	if at.Sub(p.env.Now) > delay {
+		return p.env.Now, true // the clock was set back: how long ago it ended is not known
+	}
+	return at.Add(delay), true
 }
 
 // compare orders tasks of one slot by how well they serve it.
