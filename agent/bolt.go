@@ -35,7 +35,7 @@ func OpenBolt(path string) (*Bolt, error) {
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, fmt.Errorf("open the agent's tasks: %s is in use by another process; stop that one, or choose another state directory", path)
 	case err != nil:
-		return nil, fmt.Errorf("open the agent's tasks in %s: %w; if the file is damaged, move it away: running tasks are then found through the managers", path, err)
+		return nil, fmt.Errorf("open the agent's tasks in %s: %w; if the file is damaged, move it away: the tasks of this machine are then stopped and begun anew", path, err)
 	}
 	return &Bolt{db: db}, nil
 }
