@@ -12,8 +12,12 @@ import (
 func (s *Server) ListServiceStatuses(_ context.Context, r *api.ListServiceStatusesRequest) (*api.ListServiceStatusesResponse, error) {
 	snapshot := s.store.Read()
 	statuses := make([]*api.ListServiceStatusesResponse_ServiceStatus, len(r.GetServices()))
+	counted := make(map[string]*api.ListServiceStatusesResponse_ServiceStatus, min(len(statuses), snapshot.Services.Len()))
 	for i, id := range r.GetServices() {
-		statuses[i] = statusOf(snapshot, id)
+		if counted[id] == nil { // one may be asked for a million times
+			counted[id] = statusOf(snapshot, id)
+		}
+		statuses[i] = counted[id]
 	}
 	return &api.ListServiceStatusesResponse{Statuses: statuses}, nil
 }

@@ -57,6 +57,7 @@ func candidates(s *store.Snapshot, f *api.ListTasksRequest_Filters) iter.Seq[*ap
 	if len(ids) == 0 || slices.Contains(ids, "") {
 		return s.Tasks.All()
 	}
+	ids = slices.Compact(slices.Sorted(slices.Values(ids))) // one may be asked for a million times
 	return func(yield func(*api.Task) bool) {
 		for _, id := range ids {
 			for t := range lookUp(id) {
