@@ -7,6 +7,7 @@ import (
 	"skep/api"
 	"skep/control/dispatch"
 	"skep/loop"
+	"skep/loop/looptest"
 	"skep/model"
 	"skep/store"
 )
@@ -20,7 +21,7 @@ func TestTasksOfANodeThatWasDownForADayAreOrphaned(t *testing.T) {
 	other := newTask("elsewhere", api.TaskState_RUNNING)
 	other.NodeId = "other"
 	create(t, s, other)
-	runner := loop.NewRunner(loop.Config{Store: s, Loops: []loop.Any{dispatch.Orphans("m1")}})
+	runner := loop.NewRunner(loop.Config{Store: s, Loops: []loop.Any{dispatch.Orphans("m1")}, Check: looptest.WriteRules})
 	defer runner.Close()
 	setNode(t, s, api.NodeStatus_DOWN)
 
@@ -47,7 +48,7 @@ func TestANodeThatCameBackKeepsItsTasks(t *testing.T) {
 	now := start
 	s := store.NewLocal(store.Config{Now: func() time.Time { return now }})
 	create(t, s, &api.Node{Id: node, Status: &api.NodeStatus{State: api.NodeStatus_DOWN}}, newTask("running", api.TaskState_RUNNING))
-	runner := loop.NewRunner(loop.Config{Store: s, Loops: []loop.Any{dispatch.Orphans("m1")}})
+	runner := loop.NewRunner(loop.Config{Store: s, Loops: []loop.Any{dispatch.Orphans("m1")}, Check: looptest.WriteRules})
 	defer runner.Close()
 	step(t, runner, now)
 	now = now.Add(time.Hour)

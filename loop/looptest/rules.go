@@ -9,14 +9,14 @@ import (
 	"skep/store"
 )
 
-// writers says which fields of a task each part may write once the task exists.
+// writers says which fields of a task each part, a loop by its name, may write once
+// the task exists.
 var writers = map[string]map[protoreflect.Name]bool{
 	"orchestrator": fields("desired_state", "annotations"), // of these, why it was stopped
 	"allocator":    fields("networks", "endpoint", "volumes", "annotations", "service_annotations", "log_driver", "status"),
 	"scheduler":    fields("node_id", "assigned_generic_resources", "status"),
 	"agent":        fields("status"),
-	"enforcer":     fields("status"),
-	"dispatch":     fields("status"),
+	"orphans":      fields("status"),
 	"reaper":       fields("desired_state"),
 }
 
@@ -24,9 +24,8 @@ var writers = map[string]map[protoreflect.Name]bool{
 var states = map[string][2]api.TaskState{
 	"allocator": {api.TaskState_NEW, api.TaskState_PENDING},
 	"scheduler": {api.TaskState_PENDING, api.TaskState_ASSIGNED},
-	"agent":     {api.TaskState_ACCEPTED, api.TaskState_ORPHANED},
-	"enforcer":  {api.TaskState_REJECTED, api.TaskState_REJECTED},
-	"dispatch":  {api.TaskState_ORPHANED, api.TaskState_ORPHANED},
+	"agent":     {api.TaskState_ACCEPTED, api.TaskState_REJECTED},
+	"orphans":   {api.TaskState_ORPHANED, api.TaskState_ORPHANED},
 }
 
 // created are the fields that a task has when the orchestrator creates it.
