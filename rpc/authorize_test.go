@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -119,6 +120,35 @@ func TestRightsEndAtOnceOnALiveConnection(t *testing.T) {
 	s.write(t, func(tx *store.Tx) error { return tx.Remove(store.KindNode, "m2") })
 	if _, err := c.Health.Check(t.Context(), &api.HealthCheckRequest{}); status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "removed from the swarm") {
 		t.Errorf("removed: %v", err)
+	}
+}
+
+func TestAStreamTellsNothingMoreToWhoLostItsRights(t *testing.T) {
+	t.Parallel()
+	s := newSwarm(t)
+	s.node(t, "m2", api.NodeRole_MANAGER)
+	next := make(chan struct{})
+	addr := s.remote(t, Config{}, watch{watch: func(stream grpc.ServerStreamingServer[api.WatchMessage]) error {
+		for range next {
+			if err := stream.Send(&api.WatchMessage{}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}.register)
+	c := dial(t, addr, s.identity(t, "m2", org, api.NodeRole_MANAGER))
+	stream, err := c.Watch.Watch(t.Context(), &api.WatchRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next <- struct{}{}
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	s.write(t, func(tx *store.Tx) error { return tx.Remove(store.KindNode, "m2") })
+	next <- struct{}{}
+	if _, err := stream.Recv(); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("removed: got %v, want PermissionDenied", err)
 	}
 }
 

@@ -7,7 +7,8 @@
 //     or has no route in this package's table does not start: NewServer fails.
 //   - Who calls comes from the verified certificate, or is this machine's own
 //     identity for the unix socket. Whether they may is asked of the
-//     certificate and of the store, for each request.
+//     certificate and of the store, for each request, and again for each message
+//     that goes out on a stream.
 //   - Handlers return errors of package model (or gRPC statuses of their own);
 //     kinds become codes in one place. A panic fails its own request only.
 //   - A request whose route needs a leader waits for one until its deadline, at

@@ -44,7 +44,21 @@ func (s *server) admitStream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 	if err != nil {
 		return err
 	}
-	return next(srv, &callerStream{ServerStream: ss, ctx: ctx})
+	stays := func() error { return s.stays(ss.Context(), info.FullMethod) }
+	return next(srv, &callerStream{ServerStream: ss, ctx: ctx, stays: stays})
+}
+
+// stays returns nil while the caller of a stream may still call its method.
+func (s *server) stays(ctx context.Context, fullMethod string) error {
+	m := s.methods[fullMethod]
+	if m == nil {
+		return nil
+	}
+	id, err := s.identify(ctx)
+	if err == nil {
+		_, err = s.authorize(id, m)
+	}
+	return err
 }
 
 func (s *server) admit(ctx context.Context, fullMethod string) (context.Context, error) {
@@ -62,10 +76,19 @@ func (s *server) admit(ctx context.Context, fullMethod string) (context.Context,
 	return WithCaller(ctx, id), s.route(ctx, m)
 }
 
-// callerStream is a stream whose context knows the caller.
+// callerStream is a stream whose context knows the caller, and on which a caller that
+// has lost its rights is told nothing more: streams last for months.
 type callerStream struct {
 	grpc.ServerStream
-	ctx context.Context
+	ctx   context.Context
+	stays func() error
+}
+
+func (s *callerStream) SendMsg(m any) error {
+	if err := s.stays(); err != nil {
+		return err
+	}
+	return s.ServerStream.SendMsg(m)
 }
 
 func (s *callerStream) Context() context.Context { return s.ctx }
