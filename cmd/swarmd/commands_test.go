@@ -50,7 +50,7 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 		// Not ts.Exec: the log of the script would hold every attempt.
 		c := exec.Command(lookPath(ts, command[0]), command[1:]...)
 		c.Dir, c.Stdout, c.Stderr = ts.MkAbs("."), &out, &errs
-		for _, name := range []string{"PATH", "HOME", "WORK", "TMPDIR"} {
+		for _, name := range []string{"PATH", "HOME", "WORK", "TMPDIR", "GORACE"} {
 			c.Env = append(c.Env, name+"="+ts.Getenv(name))
 		}
 		err := c.Run()

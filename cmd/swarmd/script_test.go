@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -43,6 +44,13 @@ func TestScripts(t *testing.T) {
 			env.Setenv("HOME", env.WorkDir)
 			// What swarmd takes from its machine should not differ from one to another.
 			env.Setenv("SWARM_SOCKET", "")
+			// Under the race detector every program would wait a second before it ends.
+			env.Setenv("GORACE", "atexit_sleep_ms=0")
+			examples, err := filepath.Abs("../../examples")
+			if err != nil {
+				return err
+			}
+			env.Setenv("EXAMPLES", examples)
 			env.Defer(func() { killAll(env.WorkDir) })
 			return nil
 		},
