@@ -47,12 +47,15 @@ func list[T object](a *app, quiet bool, items []T, columns []column[T]) error {
 	for _, item := range items {
 		cells := make([]string, len(columns))
 		for i, c := range columns {
-			cells[i] = c.value(item)
+			cells[i] = oneLine(c.value(item))
 		}
 		fmt.Fprintln(w, strings.Join(cells, "\t"))
 	}
 	return w.Flush()
 }
+
+// oneLine keeps a cell in its row and column, whatever is in it.
+func oneLine(cell string) string { return strings.Join(strings.Fields(cell), " ") }
 
 // inspect prints one object as JSON, or as lines of "name: value".
 func inspect(a *app, m proto.Message, lines func(*summary)) error {

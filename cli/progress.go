@@ -17,7 +17,9 @@ type progress struct {
 	problem string
 	// failure says why it will never get there by itself; "" while it may.
 	failure string
-	done    bool
+	// failed is the task that failure is about, if it ran: it has a log.
+	failed string
+	done   bool
 	// since is when the last task that runs was reported to do so.
 	since time.Time
 	// unproven says that all runs, but not for long enough to count.
@@ -123,6 +125,9 @@ func (p *progress) countSlot(slot []*api.Task, ran bool) {
 func (p *progress) fail(t *api.Task, why string) {
 	if p.failure == "" {
 		p.failure = fmt.Sprintf("%s: %s; %s", shortTaskName(t), taskProblem(t), why)
+		if reachedRunning(t) {
+			p.failed = t.Id
+		}
 	}
 }
 

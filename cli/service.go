@@ -232,7 +232,7 @@ func (a *app) serviceList() *cobra.Command {
 				{"REPLICAS", func(s *api.Service) string {
 					return fmt.Sprintf("%d/%d", counts[s.Id].GetRunningTasks(), counts[s.Id].GetDesiredTasks())
 				}},
-				{"RUNS", func(s *api.Service) string { return workload(s.GetSpec().GetTask()) }},
+				{"RUNS", func(s *api.Service) string { return shortened(workload(s.GetSpec().GetTask())) }},
 				{"ERROR", func(s *api.Service) string { return problems[s.Id] }},
 			})
 		},
@@ -314,6 +314,15 @@ func workload(spec *api.TaskSpec) string {
 		return g.Kind
 	}
 	return ""
+}
+
+// shortened leaves room beside a long command; inspect shows all of it.
+func shortened(text string) string {
+	const most = 40
+	if r := []rune(oneLine(text)); len(r) > most {
+		return string(r[:most-1]) + "…"
+	}
+	return text
 }
 
 func (a *app) servicePs() *cobra.Command {

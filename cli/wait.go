@@ -17,8 +17,8 @@ import (
 
 // waitFlags say whether and how long a command waits for its effect.
 type waitFlags struct {
-	detach  bool
-	timeout time.Duration
+	detach          bool
+	timeout, stable time.Duration
 }
 
 func (f *waitFlags) register(set *pflag.FlagSet) {
@@ -28,11 +28,8 @@ func (f *waitFlags) register(set *pflag.FlagSet) {
 
 func (f *waitFlags) registerTimeout(set *pflag.FlagSet) {
 	set.DurationVar(&f.timeout, "timeout", 10*time.Minute, "wait for `TIME` at most; the operation goes on")
+	set.DurationVar(&f.stable, "stable", time.Second, "tasks that nobody probes count once they have run for `TIME`")
 }
-
-// steady is how long tasks that nobody probes must run before they count as
-// running: a program that ends at once runs for a moment, too.
-const steady = time.Second
 
 // errSteady ends the waiting for tasks that have run for long enough.
 var errSteady = errors.New("the tasks stay up")
@@ -62,13 +59,18 @@ func (a *app) wait(ctx context.Context, control api.ControlClient, svc *api.Serv
 		last = measure(svc, tasks)
 		if last.failure != "" && !last.done {
 			p.report(last)
-			return false, exitf(ExitFailed, "service %s does not run: %s\nSee 'swarmctl service ps --all %s'.", name, last.failure, name)
+			look := "'swarmctl service ps --all " + name + "'"
+			if last.failed != "" {
+				look += " and 'swarmctl task logs " + last.failed + "'"
+			}
+			return false, exitf(ExitFailed, "service %s does not run: %s\nSee %s.", name, last.failure, look)
 		}
-		rest := steady - time.Since(last.since)
-		last.unproven = last.done && last.running > 0 && !probed(svc) && rest > 0
+		// A program that ends at once runs for a moment, too. What was reported
+		// lately is watched from now on: the report of its end may be on its way.
+		last.unproven = last.done && last.running > 0 && !probed(svc) && time.Since(last.since) < 10*flags.stable
 		p.report(last)
 		if last.unproven {
-			settled = time.AfterFunc(min(rest, steady), func() { settle(errSteady) })
+			settled = time.AfterFunc(flags.stable, func() { settle(errSteady) })
 		}
 		return last.done && !last.unproven, nil
 	})
