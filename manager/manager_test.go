@@ -1,33 +1,222 @@
-package manager
+package manager_test
 
 import (
+	"context"
+	"crypto/rand"
+	mathrand "math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
 	"skep/api"
 	"skep/ca"
-	"skep/rpc/raftserver"
+	"skep/manager"
+	"skep/model"
+	"skep/store"
 	"skep/vfs"
 )
 
-// Whoever waits for a manager asks its health; "unknown" would send it away.
-func TestTheHealthOfAManagerThatDoesNotRunYetIsKnown(t *testing.T) {
-	t.Parallel()
-	root, _, err := ca.NewRoot(time.Now())
+// founder is the configuration of the first manager of a new swarm.
+func founder(t *testing.T) manager.Config {
+	t.Helper()
+	root, key, cert, err := ca.Bootstrap(model.NewID(rand.Reader), model.NewID(rand.Reader), time.Now(), ca.DefaultLifetime)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := New(Config{
-		Identity: ca.NewIdentity(root, &ca.Certificate{NodeID: "n1", ClusterID: "c1", Role: api.NodeRole_MANAGER}, nil),
-		FS:       vfs.NewMem(), Dir: "raft", RaftKey: [ca.RaftKeySize]byte{1}, Addr: "127.0.0.1:1",
-	})
+	var raftKey [ca.RaftKeySize]byte
+	if _, err := rand.Read(raftKey[:]); err != nil {
+		t.Fatal(err)
+	}
+	return manager.Config{
+		Identity: ca.NewIdentity(root, cert, time.Now),
+		RaftKey:  raftKey,
+		FS:       vfs.NewMem(), Dir: "raft",
+		Addr:     "127.0.0.1:4242",
+		Founding: &manager.Founding{RootKey: key},
+	}
+}
+
+// lead runs a manager until it leads. stop ends it.
+func lead(t *testing.T, cfg manager.Config) (m *manager.Manager, stop func()) {
+	t.Helper()
+	m, err := manager.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, part := range []string{raftserver.PartRaft, raftserver.PartControlAPI} {
-		got, err := m.services.health.Check(t.Context(), &api.HealthCheckRequest{Service: part})
-		if err != nil || got.GetStatus() != api.HealthCheckResponse_NOT_SERVING {
-			t.Errorf("health of %s is %v, %v; want NOT_SERVING", part, got.GetStatus(), err)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- m.Run(ctx) }()
+	stop = func() {
+		t.Helper()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("it ends with %v", err)
 		}
+		ended <- nil
+	}
+	t.Cleanup(stop)
+	limit, done := context.WithTimeout(t.Context(), 20*time.Second)
+	defer done()
+	if err := m.AwaitServing(limit); err != nil {
+		t.Fatalf("it does not lead: %v", err)
+	}
+	return m, stop
+}
+
+// cluster is the one cluster of a manager's store.
+func cluster(t *testing.T, m *manager.Manager) *api.Cluster {
+	t.Helper()
+	clusters := slices.Collect(m.Store().Read().Clusters.All())
+	if len(clusters) != 1 {
+		t.Fatalf("there are %d clusters, want one", len(clusters))
+	}
+	return clusters[0]
+}
+
+func TestTheFirstLeaderFoundsTheSwarm(t *testing.T) {
+	t.Parallel()
+	cfg := founder(t)
+	m, stop := lead(t, cfg)
+	if !m.Founded() || !m.Leading() {
+		t.Errorf("founded %t, leading %t; want both", m.Founded(), m.Leading())
+	}
+	c := cluster(t, m)
+	if c.Id != cfg.Identity.ClusterID() || string(c.GetRootCa().GetCaKey()) != string(cfg.Founding.RootKey) {
+		t.Errorf("the cluster is %s, want %s with the founder's key", c.Id, cfg.Identity.ClusterID())
+	}
+	tokens := c.GetRootCa().GetJoinTokens()
+	if tokens.GetWorker() == tokens.GetManager() || tokens.GetWorker() == "" {
+		t.Error("the join tokens of workers and managers are not two")
+	}
+	n, ok := m.Store().Read().Nodes.Get(cfg.Identity.NodeID())
+	if !ok || n.Role != api.NodeRole_MANAGER || n.GetSpec().GetMembership() != api.NodeSpec_ACCEPTED {
+		t.Errorf("its own node is %v", n)
+	}
+	stop()
+	if m.Leading() {
+		t.Error("it leads after it has ended")
+	}
+}
+
+// The root's key is on disk until the cluster object is, so a founder may come
+// back with it.
+func TestASwarmIsFoundedOnce(t *testing.T) {
+	t.Parallel()
+	cfg := founder(t)
+	m, stop := lead(t, cfg)
+	first := cluster(t, m)
+	stop()
+	m, _ = lead(t, cfg)
+	if again := cluster(t, m); again.GetRootCa().GetJoinTokens().GetWorker() != first.GetRootCa().GetJoinTokens().GetWorker() {
+		t.Error("the second start made other join tokens")
+	}
+}
+
+func TestWhatWasAnsweredOutlivesAPowerCut(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(20) {
+		cfg := founder(t)
+		disk := vfs.NewMem()
+		cfg.FS = disk
+		m, stop := lead(t, cfg)
+		err := m.Store().Update(t.Context(), func(tx *store.Tx) error {
+			return tx.Create(&api.Config{Id: "kept", Spec: &api.ConfigSpec{Annotations: &api.Annotations{Name: "kept"}, Data: []byte("x")}})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.FS = disk.Crash(mathrand.New(mathrand.NewPCG(seed, 0)))
+		stop()
+		cfg.Founding = nil
+		m, stop = lead(t, cfg)
+		if _, ok := m.Store().Read().Configs.Get("kept"); !ok {
+			t.Errorf("seed %d: the config is lost", seed)
+		}
+		stop()
+	}
+}
+
+func TestALogThatWasEmptiedIsNoNewSwarm(t *testing.T) {
+	t.Parallel()
+	cfg := founder(t)
+	cfg.Founding = nil
+	m, err := manager.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	err = m.Run(ctx)
+	if err == nil || !strings.Contains(err.Error(), "holds no cluster") || !strings.Contains(err.Error(), "restore it from a backup") {
+		t.Errorf("it ends with %v", err)
+	}
+}
+
+func TestAManagerWhoseDiskIsFullEndsAndComesBack(t *testing.T) {
+	t.Parallel()
+	cfg := founder(t)
+	disk := vfs.NewMem()
+	cfg.FS = disk
+	m, err := manager.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- m.Run(t.Context()) }()
+	if err := m.AwaitServing(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	disk.SetCapacity(1)
+	writing, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	err = m.Store().Update(writing, func(tx *store.Tx) error {
+		return tx.Create(&api.Config{Id: "c", Spec: &api.ConfigSpec{Annotations: &api.Annotations{Name: "c"}, Data: make([]byte, 1<<20)}})
+	})
+	if err == nil {
+		t.Error("a write to a full disk was confirmed")
+	}
+	if err := <-ended; err == nil {
+		t.Error("a manager that cannot write goes on")
+	}
+	disk.SetCapacity(0)
+	cfg.Founding = nil
+	lead(t, cfg)
+}
+
+// registrar notes the names of services.
+type registrar map[string]bool
+
+func (r registrar) RegisterService(d *grpc.ServiceDesc, _ any) { r[d.ServiceName] = true }
+
+func TestEveryServiceOfTheContractIsOffered(t *testing.T) {
+	t.Parallel()
+	m, err := manager.New(founder(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	remote, local := registrar{}, registrar{}
+	m.Register(remote)
+	m.RegisterLocal(local)
+	between := map[string]bool{"docker.swarmkit.v1.Raft": true, "docker.swarmkit.v1.RaftMembership": true}
+	for _, file := range []protoreflect.FileDescriptor{
+		api.File_api_ca_proto, api.File_api_control_proto, api.File_api_dispatcher_proto, api.File_api_health_proto,
+		api.File_api_logbroker_proto, api.File_api_raft_proto, api.File_api_resource_proto, api.File_api_watch_proto,
+	} {
+		for i := range file.Services().Len() {
+			name := string(file.Services().Get(i).FullName())
+			if !remote[name] {
+				t.Errorf("%s is not offered to other nodes", name)
+			}
+			if local[name] == between[name] {
+				t.Errorf("%s is offered on the socket: %t, want %t", name, local[name], !between[name])
+			}
+		}
+	}
+	if len(remote) != 11 {
+		t.Errorf("%d services are offered, the contract has 11", len(remote))
 	}
 }
