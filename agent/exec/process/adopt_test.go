@@ -7,10 +7,13 @@ import (
 	"os"
 	osexec "os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"skep/agent/exec"
 	"skep/agent/exec/exectest"
@@ -80,6 +83,42 @@ func TestANewAgentStopsWhatAKilledOneStarted(t *testing.T) {
 		if alive(pid) {
 			t.Errorf("process %d outlived its task", pid)
 		}
+	}
+}
+
+func TestAProbeEndsWithTheAgentThatAsked(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	id, said := newID(), filepath.Join(t.TempDir(), "probe")
+	agent := osexec.Command(executable(), "workload", "probing", m.config.Dir, id, said)
+	agent.Stderr = os.Stderr
+	if err := agent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitForFile(t, said)
+	text, err := os.ReadFile(said)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	probe, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(probe) }()
+	if err := errors.Join(agent.Process.Kill(), agent.Wait()); err == nil {
+		t.Fatal("the agent ended by itself")
+	}
+	const patience = 5000 // ms
+	if n, err := unix.Poll([]unix.PollFd{{Fd: int32(probe), Events: unix.POLLIN}}, patience); n == 0 {
+		t.Errorf("probe %d outlived the agent (%v)", pid, err)
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	if err := control(t, m.open(t), taskOf(id, running("run")), exectest.Dependencies{}).Terminate(t.Context()); err != nil {
+		t.Errorf("terminate the task: %v", err)
 	}
 }
 

@@ -186,7 +186,21 @@ func workload(name string, args []string) error {
 			}
 		}
 	case "agent": // starts a task and waits to be killed
-		return agent(args[0], args[1], args[2:])
+		return agent(args[0], args[1], &skep.ProcessSpec{Command: os.Args[0], Args: args[2:]})
+	case "probing": // as an agent that waits for a probe, which hangs
+		spec := running("run")
+		spec.Health = &skep.HealthCheck{Probe: &skep.HealthCheck_Command{Command: &skep.CommandProbe{
+			Argv: []string{executable(), "workload", "hang", args[2]},
+		}}}
+		return agent(args[0], args[1], spec)
+	case "hang": // says its pid in a file
+		if err := os.WriteFile(args[0]+".new", []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
+			return err
+		}
+		if err := os.Rename(args[0]+".new", args[0]); err != nil {
+			return err
+		}
+		return syscall.Pause()
 	default:
 		return fmt.Errorf("no workload %q", name)
 	}
@@ -211,12 +225,12 @@ func serve() error {
 	return http.Serve(listener, mux)
 }
 
-func agent(dir, id string, command []string) error {
+func agent(dir, id string, spec *skep.ProcessSpec) error {
 	e, err := process.New(process.Config{Dir: dir})
 	if err != nil {
 		return err
 	}
-	c, err := e.Controller(taskOf(id, &skep.ProcessSpec{Command: os.Args[0], Args: command}), exectest.Dependencies{})
+	c, err := e.Controller(taskOf(id, spec), exectest.Dependencies{})
 	if err != nil {
 		return err
 	}

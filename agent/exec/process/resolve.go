@@ -161,7 +161,10 @@ func (r *resolved) plan(task *api.Task, dir directory, held holdings, logs logLi
 	}, err
 }
 
-// command returns a command in the surroundings of the task.
+// command returns a command in the surroundings of the task. It ends with the
+// agent, should that be killed: nobody else would end it. (The kernel goes by the
+// thread that started it; the agent's threads end with the agent, as no goroutine
+// of it ends locked to one.)
 func (r *resolved) command(ctx context.Context, argv []string) *osexec.Cmd {
 	path, err := findProgram(argv[0], r.env.get("PATH"), r.dir)
 	if err != nil {
@@ -171,6 +174,6 @@ func (r *resolved) command(ctx context.Context, argv []string) *osexec.Cmd {
 	cmd.Args[0] = argv[0]
 	cmd.Env = r.env.list()
 	cmd.Dir = r.dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: r.person.account.credential()}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: r.person.account.credential(), Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
