@@ -12,6 +12,7 @@ import (
 
 	"skep/agent/exec"
 	"skep/api/skep"
+	"skep/model"
 	"skep/template"
 )
 
@@ -54,18 +55,11 @@ func (r references) load() (payload, error) {
 }
 
 func fileOf(reference *skep.FileReference, content []byte) file {
-	f := file{path: target(reference), mode: os.FileMode(reference.GetMode()).Perm(), content: content}
+	f := file{path: model.FileTarget(reference), mode: os.FileMode(reference.GetMode()).Perm(), content: content}
 	if reference.GetMode() == 0 {
 		f.mode = 0o400
 	}
 	return f
-}
-
-func target(reference *skep.FileReference) string {
-	if target := reference.GetTarget(); target != "" {
-		return target
-	}
-	return reference.GetName()
 }
 
 func (r references) secret(reference *skep.FileReference) ([]byte, error) {
@@ -99,7 +93,7 @@ func (r references) plain() template.Files {
 		Env: r.env,
 		Secret: func(name string) ([]byte, error) {
 			for _, reference := range r.spec.GetSecrets() {
-				if target(reference) == name {
+				if model.FileTarget(reference) == name {
 					secret, err := r.deps.Secret(reference.GetId())
 					return secret.GetSpec().GetData(), err
 				}
@@ -108,7 +102,7 @@ func (r references) plain() template.Files {
 		},
 		Config: func(name string) ([]byte, error) {
 			for _, reference := range r.spec.GetConfigs() {
-				if target(reference) == name {
+				if model.FileTarget(reference) == name {
 					config, err := r.deps.Config(reference.GetId())
 					return config.GetSpec().GetData(), err
 				}

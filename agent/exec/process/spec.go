@@ -14,6 +14,7 @@ import (
 
 	"skep/api"
 	"skep/api/skep"
+	"skep/model"
 )
 
 // kind is that of a GenericRuntimeSpec that describes a process.
@@ -74,7 +75,7 @@ func runtimeOf(task *api.Task) string {
 func checkFiles(references []*skep.FileReference) error {
 	seen := make(map[string]bool)
 	for _, reference := range references {
-		path := target(reference)
+		path := model.FileTarget(reference)
 		if !filepath.IsLocal(path) || filepath.Clean(path) == "." {
 			return fmt.Errorf("%s: %q is no name of a file below the task's directory; leave .. out of it and let it be relative", reference.GetName(), path)
 		}
