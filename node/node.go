@@ -209,7 +209,8 @@ func (n *node) connectLocal(context.Context) (grpc.ClientConnInterface, func(err
 	return conn, func(error) { _ = conn.Close() }, nil
 }
 
-// connectRemote reaches one of the managers that this worker knows.
+// connectRemote reaches one of the managers that this worker knows. One that
+// registered the node is a good one, however that session ended.
 func (n *node) connectRemote(context.Context) (grpc.ClientConnInterface, func(error), error) {
 	addr, ok := n.managers.Pick(rand.Float64())
 	if !ok {
@@ -219,12 +220,11 @@ func (n *node) connectRemote(context.Context) (grpc.ClientConnInterface, func(er
 	if err != nil {
 		return nil, nil, err
 	}
-	return conn, func(err error) {
-		n.registered.Store(false)
-		if err != nil {
-			n.managers.Failed(addr)
-		} else {
+	return conn, func(error) {
+		if n.registered.Swap(false) {
 			n.managers.Succeeded(addr)
+		} else {
+			n.managers.Failed(addr)
 		}
 		_ = conn.Close()
 	}, nil
