@@ -69,7 +69,7 @@ func checkStateDir(path string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return fmt.Errorf("state directory: %w", err)
+		return fmt.Errorf("state directory: %w; give --state-dir a directory that this user may read and write", err)
 	}
 	if slices.IndexFunc(entries, func(e fs.DirEntry) bool { return e.Name() != lockFile }) < 0 {
 		return nil

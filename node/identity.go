@@ -126,10 +126,16 @@ func (n *node) joiner() *client.Joiner {
 // raftKey returns the key of the raft log, a new one for a manager that has no log yet.
 func (n *node) raftKey() ([ca.RaftKeySize]byte, error) {
 	key, ok, err := n.files.RaftKey()
-	if err != nil || ok {
+	if err != nil {
 		return key, err
 	}
-	if _, err := os.Stat(n.dir.join(raftDir)); !errors.Is(err, fs.ErrNotExist) {
+	_, missing := os.Stat(n.dir.join(raftDir))
+	switch founding := n.rootKey != nil; {
+	case ok && missing != nil && !founding:
+		return key, fmt.Errorf("the log of the swarm is missing: %w; restore it from a backup, or start over with an empty --state-dir", missing)
+	case ok:
+		return key, nil
+	case missing == nil:
 		return key, fmt.Errorf("the key of the log in %s is missing from the node's key file: restore %s from a backup, or start over with an empty --state-dir", n.dir.join(raftDir), n.dir.join(certificatesDir))
 	}
 	if _, err := rand.Read(key[:]); err != nil {

@@ -67,8 +67,7 @@ func clearSocket(path string) error {
 	case err != nil:
 		return fmt.Errorf("listen on socket %s: %w", path, err)
 	case info.Mode().Type() != fs.ModeSocket:
-		return model.Errorf(model.Precondition, "socket %s: there is a file of another kind (%s) with that name, and it is left alone: remove it, or choose another path with --listen-control-api",
-			path, info.Mode().Type())
+		return model.Errorf(model.Precondition, "socket %s: there is a file of another kind with that name, and it is left alone: remove it, or choose another path with --listen-control-api", path)
 	}
 	conn, err := net.DialTimeout("unix", path, probeTimeout)
 	switch {
