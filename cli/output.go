@@ -85,6 +85,12 @@ func (s *summary) linef(name, format string, args ...any) {
 	s.line(name, fmt.Sprintf(format, args...))
 }
 
+func (s *summary) lines(name string, values []string) {
+	for _, value := range values {
+		s.line(name, value)
+	}
+}
+
 func (s *summary) labels(name string, labels map[string]string) {
 	for _, key := range sortedKeys(labels) {
 		s.line(name, key+"="+labels[key])
