@@ -333,6 +333,59 @@ func TestABigStepIsCutByBytes(t *testing.T) {
 	}
 }
 
+func TestAnObjectThatOutgrowsTheLogHoldsUpNothingElse(t *testing.T) {
+	t.Parallel()
+	s := store.NewLocal(store.Config{})
+	grow := copier(func(_ *loop.Env, s *store.Snapshot, key string, out *loop.Plan[string]) {
+		if c, ok := s.Configs.Get(key); ok && key == "c0001" && len(c.GetSpec().GetData()) == 0 {
+			c = model.Shallow(c)
+			c.Spec = model.Shallow(c.GetSpec())
+			c.Spec.Data = make([]byte, 2<<20)
+			out.Update(c)
+		}
+	})
+	addConfigs(t, s, 3)
+	r := runner(s, 0, grow, copier(copyOnce))
+	_, busy, err := r.Step(time.Now())
+	if err == nil || !strings.Contains(err.Error(), "c0001") || busy {
+		t.Errorf("busy %v, err %v; want an error about c0001, and nothing left", busy, err)
+	}
+	if got := s.Proposed().Secrets.Len(); got != 3 {
+		t.Errorf("the other loop wrote %d of 3 secrets", got)
+	}
+}
+
+// Each write fits, together they do not.
+func TestLargeObjectsOfSeveralLoopsGoOneByOne(t *testing.T) {
+	t.Parallel()
+	s := store.NewLocal(store.Config{})
+	large := func(kind string) loop.Loop[string] {
+		l := copier(func(_ *loop.Env, s *store.Snapshot, key string, out *loop.Plan[string]) {
+			if _, exists := s.Secrets.Get(kind + key); !exists {
+				out.Create(&api.Secret{Id: kind + key, Spec: &api.SecretSpec{Annotations: &api.Annotations{Name: kind + key}, Data: make([]byte, 1<<20)}})
+			}
+		})
+		l.Name = kind
+		return l
+	}
+	addConfigs(t, s, 2)
+	r := runner(s, 0, large("a"), large("b"))
+	busy := true
+	for n := 0; busy; n++ {
+		if n > 50 {
+			t.Fatal("the steps make no progress")
+		}
+		if _, again, err := r.Step(time.Now()); err == nil {
+			busy = again
+		} else if model.KindOf(err) != model.Exhausted {
+			t.Fatal(err)
+		}
+	}
+	if got := s.Proposed().Secrets.Len(); got != 4 {
+		t.Errorf("%d of 4 secrets", got)
+	}
+}
+
 func TestACheckSeesEveryWriteWithItsWriter(t *testing.T) {
 	t.Parallel()
 	s := store.NewLocal(store.Config{})

@@ -213,7 +213,7 @@ func (r *Runner) plan(st *step, now time.Time) {
 	r.env.Now = now
 	for _, m := range r.machines {
 		m.wake(now)
-		if m.dirty() == 0 {
+		if m.dirty() == 0 || r.budget == 1 && st.writes > 0 { // one write may fill the step
 			continue
 		}
 		begun, keys, writes := r.now(), 0, st.writes

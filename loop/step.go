@@ -43,21 +43,31 @@ func (st *step) begin(loop string) {
 func (st *step) full() bool { return st.left <= 0 || st.bytes <= 0 }
 
 func (st *step) create(o store.Object) {
-	size := proto.Size(o)
-	if size > objectBytes {
-		st.fail("create", o, model.Errorf(model.Exhausted, "it has %d bytes, more than the log takes", size))
-		return
+	if size, ok := st.fits("create", o); ok {
+		st.bytes -= size
+		st.done("create", o, 0, st.tx.Create(o))
 	}
-	st.bytes -= size
-	st.done("create", o, st.tx.Create(o))
 }
 
 func (st *step) update(o store.Object) {
-	st.done("update", o, st.tx.Update(o))
+	if size, ok := st.fits("update", o); ok {
+		st.done("update", o, size, st.tx.Update(o))
+	}
 }
 
 func (st *step) remove(o store.Object) {
-	st.done("delete", o, st.tx.Delete(o))
+	st.done("delete", o, 0, st.tx.Delete(o))
+}
+
+// fits returns the size of an object that is to be written, and leaves out one
+// that is too large.
+func (st *step) fits(verb string, o store.Object) (size int, ok bool) {
+	size = proto.Size(o)
+	if size > objectBytes {
+		st.fail(verb, o, model.Errorf(model.Exhausted, "it would have %d bytes, more than the log takes", size))
+		return size, false
+	}
+	return size, true
 }
 
 // fail takes note of a write that was left out. It counts as one, so that a
@@ -69,8 +79,9 @@ func (st *step) fail(verb string, o store.Object, err error) {
 	}
 }
 
-// done takes note of a write and brings views and keys of all loops up to it.
-func (st *step) done(verb string, o store.Object, err error) {
+// done takes note of a write of so many bytes and brings views and keys of all
+// loops up to it.
+func (st *step) done(verb string, o store.Object, size int, err error) {
 	if err != nil {
 		st.fail(verb, o, err)
 		return
@@ -78,7 +89,7 @@ func (st *step) done(verb string, o store.Object, err error) {
 	for _, c := range st.tx.Writes() {
 		st.left--
 		st.writes++
-		st.bytes -= changed(c)
+		st.bytes -= changed(c, size)
 		if st.r.check != nil {
 			if err := st.r.check(st.loop, c); err != nil {
 				st.fail(verb, o, err)
@@ -88,16 +99,16 @@ func (st *step) done(verb string, o store.Object, err error) {
 	}
 }
 
-// changed estimates what an update or removal adds to the entry: all of an object
-// that the transaction had not written yet.
-func changed(c store.Change) int {
+// changed estimates what an update to size bytes, or a removal, adds to the entry:
+// all of an object that the transaction had not written yet.
+func changed(c store.Change, size int) int {
 	switch {
 	case c.New == nil:
 		return len(c.Old.GetId()) + 16
 	case c.Old == nil, c.Old.GetMeta().GetVersion() == c.New.GetMeta().GetVersion():
 		return 0
 	}
-	return proto.Size(c.New)
+	return size
 }
 
 // err returns what was left out, nil if nothing was.
