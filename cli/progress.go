@@ -65,7 +65,7 @@ func measure(svc *api.Service, tasks []*api.Task) progress {
 		slices.SortFunc(slot, func(x, y *api.Task) int {
 			return y.GetMeta().GetCreatedAt().AsTime().Compare(x.GetMeta().GetCreatedAt().AsTime())
 		})
-		p.countSlot(slot, ran)
+		p.countSlot(svc, slot, ran)
 		for _, t := range slot {
 			if taskProblem(t) != "" && (newest == nil || t.GetStatus().GetTimestamp().AsTime().After(newest.GetStatus().GetTimestamp().AsTime())) {
 				newest = t
@@ -86,7 +86,7 @@ func measure(svc *api.Service, tasks []*api.Task) progress {
 }
 
 // countSlot adds what the tasks of one slot, the newest first, say.
-func (p *progress) countSlot(slot []*api.Task, ran bool) {
+func (p *progress) countSlot(svc *api.Service, slot []*api.Task, ran bool) {
 	failed := 0
 	for _, t := range slot {
 		switch t.GetStatus().GetState() {
@@ -103,13 +103,15 @@ func (p *progress) countSlot(slot []*api.Task, ran bool) {
 		}
 	}
 	last := slot[0]
-	given := !slices.ContainsFunc(slot, func(t *api.Task) bool { return t.DesiredState <= api.TaskState_RUNNING })
+	live := slices.ContainsFunc(slot, func(t *api.Task) bool { return t.DesiredState <= api.TaskState_RUNNING })
 	for _, t := range slot {
 		if state := t.GetStatus().GetState(); state == api.TaskState_FAILED || state == api.TaskState_REJECTED || state == api.TaskState_COMPLETE {
 			last = t
 			break
 		}
 	}
+	// The news that a task has ended may come before the news of the next one.
+	given := !live && !restarts(svc, last, len(slot))
 	switch state := last.GetStatus().GetState(); {
 	case given && state == api.TaskState_COMPLETE:
 		p.completed++
@@ -120,6 +122,21 @@ func (p *progress) countSlot(slot []*api.Task, ran bool) {
 	case failed >= crashes:
 		p.fail(last, fmt.Sprintf("it failed %d times in a row", failed))
 	}
+}
+
+// restarts reports whether the service's policy has t, the last of so many tasks
+// in its slot, replaced when it has ended.
+func restarts(svc *api.Service, t *api.Task, tasks int) bool {
+	policy := svc.GetSpec().GetTask().GetRestart()
+	switch {
+	case policy == nil:
+		return true
+	case policy.Condition == api.RestartPolicy_NONE:
+		return false
+	case policy.Condition == api.RestartPolicy_ON_FAILURE && t.GetStatus().GetState() == api.TaskState_COMPLETE:
+		return false
+	}
+	return policy.MaxAttempts == 0 || uint64(tasks) <= policy.MaxAttempts
 }
 
 func (p *progress) fail(t *api.Task, why string) {

@@ -43,7 +43,10 @@ func parseTasks(t *testing.T, lines string) []*api.Task {
 
 func TestProgressSaysWhenAServiceIsThereAndWhenItNeverWillBe(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct{ why, tasks, want, failure string }{
+	for _, c := range []struct {
+		why, tasks, want, failure string
+		restart                   *api.RestartPolicy
+	}{
 		{why: "nothing is there yet", want: "0/2 running"},
 		{
 			why: "one of two runs",
@@ -93,7 +96,35 @@ func TestProgressSaysWhenAServiceIsThereAndWhenItNeverWillBe(t *testing.T) {
 			want: "0/2 running (web.2: exit 1)", failure: "3 times in a row",
 		},
 		{
-			why: "a slot that is not restarted is given up",
+			why: "a slot whose next task we have not heard of yet is not given up",
+			tasks: `1 RUNNING RUNNING
+				2 FAILED SHUTDOWN exit 1`,
+			want: "1/2 running (web.2: exit 1)",
+		},
+		{
+			why: "nor has it done its work",
+			tasks: `1 RUNNING RUNNING
+				2 COMPLETE SHUTDOWN`,
+			want: "1/2 running",
+		},
+		{
+			why:     "a slot with an attempt left is not given up",
+			restart: &api.RestartPolicy{Condition: api.RestartPolicy_ANY, MaxAttempts: 1},
+			tasks: `1 RUNNING RUNNING
+				2 FAILED SHUTDOWN exit 1`,
+			want: "1/2 running (web.2: exit 1)",
+		},
+		{
+			why:     "a slot that has used up its attempts is given up",
+			restart: &api.RestartPolicy{Condition: api.RestartPolicy_ANY, MaxAttempts: 1},
+			tasks: `1 RUNNING RUNNING
+				2 FAILED SHUTDOWN exit 1
+				2 FAILED SHUTDOWN exit 1`,
+			want: "1/2 running (web.2: exit 1)", failure: "not restarted any more",
+		},
+		{
+			why:     "a slot that is not restarted is given up",
+			restart: &api.RestartPolicy{Condition: api.RestartPolicy_NONE},
 			tasks: `1 RUNNING RUNNING
 				2 FAILED SHUTDOWN exit 1`,
 			want: "1/2 running (web.2: exit 1)", failure: "not restarted any more",
@@ -112,7 +143,8 @@ func TestProgressSaysWhenAServiceIsThereAndWhenItNeverWillBe(t *testing.T) {
 			want: "1/2 running (web.2: no such program)",
 		},
 		{
-			why: "what ended well for good counts",
+			why:     "what ended well for good counts",
+			restart: &api.RestartPolicy{Condition: api.RestartPolicy_ON_FAILURE},
 			tasks: `1 COMPLETE SHUTDOWN
 				2 RUNNING RUNNING`,
 			want: "1/2 running, 1 completed done",
@@ -120,7 +152,7 @@ func TestProgressSaysWhenAServiceIsThereAndWhenItNeverWillBe(t *testing.T) {
 	} {
 		svc := &api.Service{
 			SpecVersion: &api.Version{Index: 7},
-			Spec:        &api.ServiceSpec{Task: &api.TaskSpec{ForceUpdate: 7}, Mode: &api.ServiceSpec_Replicated{Replicated: &api.ReplicatedService{Replicas: 2}}},
+			Spec:        &api.ServiceSpec{Task: &api.TaskSpec{ForceUpdate: 7, Restart: c.restart}, Mode: &api.ServiceSpec_Replicated{Replicated: &api.ReplicatedService{Replicas: 2}}},
 		}
 		p := measure(svc, parseTasks(t, c.tasks))
 		got := p.String()

@@ -81,7 +81,8 @@ func (a *app) wait(ctx context.Context, control api.ControlClient, svc *api.Serv
 		last.unproven = false
 		p.report(last)
 		return nil
-	case errors.Is(waiting.Err(), context.DeadlineExceeded) && err != nil:
+	// The manager may notice the deadline before we do.
+	case err != nil && (errors.Is(waiting.Err(), context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded):
 		return exitf(ExitTimeout, "service %s is not there after %s: %s\nThe operation goes on, see 'swarmctl service ps %s'.", name, flags.timeout, last, name)
 	}
 	return err
