@@ -3,12 +3,19 @@ package model
 import (
 	"strconv"
 
+	"google.golang.org/protobuf/proto"
+
 	"skep/api"
 )
 
 // MaxTasksOfService bounds replicas, max_concurrent and total_completions: a
 // number above it is a slip of the keyboard that would fill the store with tasks.
 const MaxTasksOfService = 1_000_000
+
+// MaxServiceSpec is the largest spec of a service, encoded, in bytes. A service
+// object holds two of them and its ports twice more, and must fit into one entry of
+// the log (1.5 MiB), as must the two tasks that an update of one slot writes.
+const MaxServiceSpec = 256 << 10
 
 // CheckService checks what can be told from a service's spec alone. Its errors
 // have kind Invalid, or Unimplemented for the attachment runtime. What depends on
@@ -35,6 +42,9 @@ func CheckService(spec *api.ServiceSpec) error {
 	}
 	if err := checkEndpoint(spec.GetEndpoint()); err != nil {
 		return err
+	}
+	if size := proto.Size(spec); size > MaxServiceSpec {
+		return Errorf(Exhausted, "service spec is %d bytes, the limit is %d: every task carries a copy of it through the log; put large content into configs and secrets, and leave only references here", size, MaxServiceSpec)
 	}
 	return checkProbedPort(spec)
 }
