@@ -155,8 +155,13 @@ func (m *Manager) leadWhenElected(ctx context.Context) error {
 			}
 			continue
 		}
-		if err := m.lead(ctx, changed); err != nil && !errors.Is(err, errLost) {
-			return fmt.Errorf("lead: %w", err)
+		err := m.lead(ctx, changed)
+		select {
+		case <-changed: // what a part makes of that is no failure of its own
+		default:
+			if err != nil {
+				return fmt.Errorf("lead: %w", err)
+			}
 		}
 	}
 	return ctx.Err()
