@@ -281,6 +281,9 @@ func (i *instance) stop(ctx context.Context, patience time.Duration) error {
 	if i.over() {
 		return nil
 	}
+	if i.parent == nil {
+		return i.wait(ctx, patience) // for the watcher, which will say how it ended
+	}
 	if err := i.parent.signal(signalStop); err != nil {
 		return fmt.Errorf("ask the parent of task %s to stop it: %w", i.task, err)
 	}
@@ -294,6 +297,9 @@ func (i *instance) stop(ctx context.Context, patience time.Duration) error {
 func (i *instance) terminate(ctx context.Context) error {
 	if i.over() {
 		return nil
+	}
+	if i.parent == nil {
+		return i.wait(ctx, sweepTime+parentTime)
 	}
 	if err := i.parent.signal(signalKill); err != nil {
 		return fmt.Errorf("ask the parent of task %s to kill it: %w", i.task, err)

@@ -43,6 +43,9 @@ type Executor struct {
 	ports   ports
 	log     *slog.Logger
 
+	// closing is closed with the executor.
+	closing chan struct{}
+
 	mu        sync.Mutex
 	closed    bool
 	instances map[string]*instance
@@ -83,6 +86,7 @@ func New(config Config) (*Executor, error) {
 		config:    config,
 		limiter:   newLimiter(),
 		log:       config.Log,
+		closing:   make(chan struct{}),
 		instances: make(map[string]*instance),
 	}
 	if e.log == nil {
@@ -96,7 +100,10 @@ func New(config Config) (*Executor, error) {
 // Close ends the executor and leaves the tasks running. Verbs must have ended.
 func (e *Executor) Close() error {
 	e.mu.Lock()
-	e.closed = true
+	if !e.closed {
+		e.closed = true
+		close(e.closing)
+	}
 	for _, i := range e.instances {
 		if i.parent != nil {
 			i.parent.interrupt()
@@ -199,7 +206,7 @@ func (e *Executor) adopt(i *instance) (*instance, error) {
 	}
 	e.instances[i.task] = i
 	e.watchers.Go(func() {
-		if err := i.watch(); err != nil {
+		if err := i.watch(e.closing); err != nil {
 			e.log.Error("a task left something behind", "task.id", i.task, "err", err)
 		}
 	})
