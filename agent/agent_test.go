@@ -3,7 +3,9 @@ package agent_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -18,6 +20,8 @@ import (
 	"skep/agent/exec"
 	"skep/agent/exec/fake"
 	"skep/api"
+	"skep/control/dispatch"
+	"skep/store"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -243,6 +247,54 @@ func TestSecretsOfAnAdoptedTaskMayStillArrive(t *testing.T) {
 		}
 		if got := machine.got(); got != "own" {
 			t.Errorf("it read %q", got)
+		}
+	})
+}
+
+// A set of more than 4 MiB comes in parts: first all that runs or is prepared, then
+// what these need.
+func TestASecretMayComeInALaterPartOfALargeAssignment(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		with := task("a")
+		with.Status.State = api.TaskState_PREPARING
+		with.Spec.GetContainer().Secrets = []*api.SecretReference{{SecretId: "s"}}
+		storage := &agent.Memory{}
+		write(t, storage, nil, []agent.Record{{ID: "a", Task: with, Status: with.GetStatus()}})
+		managers := store.NewLocal(store.Config{})
+		objects := []store.Object{with, &api.Secret{Id: "s", Spec: &api.SecretSpec{Data: []byte("late")}}}
+		for i := range 5 {
+			running := task(fmt.Sprint("running", i))
+			running.Status.State = api.TaskState_RUNNING
+			running.Spec.GetContainer().Env = []string{strings.Repeat("x", 900<<10)}
+			objects = append(objects, running)
+		}
+		for _, o := range objects {
+			if err := managers.Update(t.Context(), func(tx *store.Tx) error { return tx.Create(o) }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		parts := dispatch.NewSet("n").Complete(managers.Read())
+		if len(parts) != 2 {
+			t.Fatalf("%d parts, want 2", len(parts))
+		}
+		goOn := make(chan struct{})
+		m := &manager{assignments: func(_ int, send func(*api.AssignmentsMessage)) error {
+			send(parts[0])
+			<-goOn
+			send(parts[1])
+			return nil
+		}}
+		machine := &reading{Executor: machine(), secret: "s"}
+		w := run(t, m, machine, storage)
+		defer w.stop()
+		pass(10*time.Second + time.Millisecond)
+		if got := m.reported()["a"]; got != api.TaskState_PREPARING {
+			t.Errorf("before its secret it was reported %v", got)
+		}
+		close(goOn)
+		synctest.Wait() // and not at the next try
+		if got := machine.got(); got != "late" {
+			t.Errorf("it read %q, reported %v", got, m.reported()["a"])
 		}
 	})
 }

@@ -5,6 +5,8 @@ import (
 	"iter"
 	"sync"
 
+	"google.golang.org/protobuf/proto"
+
 	"skep/agent/exec"
 	"skep/api"
 	"skep/model"
@@ -16,24 +18,43 @@ type vault struct {
 	mu       sync.Mutex
 	secrets  map[string]*api.Secret
 	configs  map[string]*api.Config
-	complete bool // the managers have told us all there is, once at least
+	complete bool // the managers have told us all there is
 	node     template.Node
 }
 
-// replace puts what a complete assignment holds in the place of everything, at
-// once: a task that reads meanwhile misses nothing that stays.
-func (v *vault) replace(secrets map[string]*api.Secret, configs map[string]*api.Config) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.secrets, v.configs, v.complete = secrets, configs, true
+// surelyWhole is the size of changes in bytes that a manager does not split. It
+// begins another message when the next change would make one of 4 MiB, and no
+// change is larger than what the log of the managers takes at once, 1.5 MiB. Where
+// the last part is larger, what is missing counts as still to come until the next
+// small one.
+const surelyWhole = 2 << 20
+
+// last reports whether no part of the same assignment follows these changes.
+func last(changes []*api.AssignmentChange) bool {
+	size := 0
+	for _, change := range changes {
+		size += proto.Size(change)
+	}
+	return size < surelyWhole
 }
 
-// change stores what is given, and deletes an ID for which that is nil.
-func (v *vault) change(secrets map[string]*api.Secret, configs map[string]*api.Config) {
+// replace puts what a complete assignment holds in the place of everything, at
+// once: a task that reads meanwhile misses nothing that stays. More may follow if
+// this is not the last part.
+func (v *vault) replace(secrets map[string]*api.Secret, configs map[string]*api.Config, last bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.secrets, v.configs, v.complete = secrets, configs, last
+}
+
+// change stores what is given, and deletes an ID for which that is nil. A last
+// part completes what replace began.
+func (v *vault) change(secrets map[string]*api.Secret, configs map[string]*api.Config, last bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	change(&v.secrets, secrets)
 	change(&v.configs, configs)
+	v.complete = v.complete || last
 }
 
 func change[T any](stored *map[string]*T, changes map[string]*T) {

@@ -157,10 +157,11 @@ func (w *worker) assign(ctx context.Context, a assignment) error {
 	}
 	// What a task needs comes first, whatever the order.
 	if a.complete {
-		w.vault.replace(secrets, configs)
+		w.vault.replace(secrets, configs, last(a.changes))
 	} else {
-		w.vault.change(secrets, configs)
+		w.vault.change(secrets, configs, last(a.changes))
 	}
+	news := a.complete || len(secrets)+len(configs) > 0
 	w.mu.Lock()
 	for _, change := range a.changes {
 		if item, ok := change.GetAssignment().GetItem().(*api.Assignment_Task); ok && change.GetAction() == api.AssignmentChange_UPDATE && item.Task.GetId() != "" {
@@ -171,7 +172,7 @@ func (w *worker) assign(ctx context.Context, a assignment) error {
 		if stays, told := assigned[id]; told && !stays || a.complete && !told {
 			w.withdraw(id, e)
 		}
-		if a.complete && e.machine != nil {
+		if news && e.machine != nil {
 			e.machine.hurry()
 		}
 	}

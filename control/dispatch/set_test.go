@@ -306,6 +306,9 @@ func TestACompleteThatIsTooLargeKeepsWhatRunsInItsFirstMessage(t *testing.T) {
 		t.Fatalf("%d messages for 11 MiB", len(messages))
 	}
 	for i, m := range messages {
+		if size := proto.Size(m); i < len(messages)-1 && size < 2<<20 {
+			t.Errorf("message %d has %d bytes: an agent takes one of less than 2 MiB for the last", i, size)
+		}
 		w.apply([]*api.AssignmentsMessage{m})
 		for j := 1; j < 12; j += 3 {
 			if w.tasks[fmt.Sprint("t", j)] == nil {
