@@ -104,7 +104,7 @@ func (n *node) run(ctx context.Context) error {
 		defer remote.Close()
 	}
 	if !member {
-		if err := n.obtainIdentity(ctx); err != nil {
+		if err := n.becomeMember(ctx, socket); err != nil {
 			return err
 		}
 	}
@@ -118,6 +118,19 @@ func (n *node) run(ctx context.Context) error {
 		return err
 	}
 	return errors.Join(n.serve(ctx, socket, remote), closeAgent())
+}
+
+// becomeMember obtains an identity. What it takes to join may last: the socket
+// answers meanwhile.
+func (n *node) becomeMember(ctx context.Context, socket net.Listener) error {
+	if n.cfg.JoinAddr == "" {
+		return n.obtainIdentity(ctx)
+	}
+	stop, err := n.serveJoining(socket)
+	if err != nil {
+		return err
+	}
+	return errors.Join(n.obtainIdentity(ctx), stop())
 }
 
 func (n *node) newManager(ctx context.Context, listening net.Addr) error {
