@@ -239,7 +239,7 @@ func (a *Agent) describe(ctx context.Context) (*api.NodeDescription, error) {
 
 // configure hands the executor what is new in a session message.
 func (a *Agent) configure(ctx context.Context, message *api.SessionMessage) error {
-	if node := message.GetNode(); node != nil && !sameNode(node, a.node) {
+	if node := message.GetNode(); node != nil && !model.SameToItself(node, a.node) {
 		if err := a.cfg.Executor.Configure(ctx, node); err != nil {
 			return fmt.Errorf("configure the executor: %w", err)
 		}
@@ -252,17 +252,6 @@ func (a *Agent) configure(ctx context.Context, message *api.SessionMessage) erro
 		a.keys = keys
 	}
 	return nil
-}
-
-// sameNode compares what concerns an executor: all but status and bookkeeping.
-func sameNode(a, b *api.Node) bool {
-	if a == nil || b == nil {
-		return a == b
-	}
-	a, b = model.Shallow(a), model.Shallow(b)
-	a.Status, a.Meta, a.Description = nil, nil, nil
-	b.Status, b.Meta, b.Description = nil, nil, nil
-	return proto.Equal(a, b)
 }
 
 func sameKeys(a, b []*api.EncryptionKey) bool {

@@ -1,7 +1,10 @@
 package model
 
 import (
+	"cmp"
 	"strconv"
+	"strings"
+	"time"
 
 	"skep/api"
 )
@@ -28,4 +31,20 @@ func TaskName(t *api.Task) string {
 		place = strconv.FormatUint(t.GetSlot(), 10)
 	}
 	return t.GetServiceAnnotations().GetName() + "." + place + "." + t.GetId()
+}
+
+// ByCreation orders tasks by when they were created, then by ID.
+func ByCreation(a, b *api.Task) int {
+	return cmp.Or(
+		a.GetMeta().GetCreatedAt().AsTime().Compare(b.GetMeta().GetCreatedAt().AsTime()),
+		strings.Compare(a.GetId(), b.GetId()))
+}
+
+// CameToItsState is when a task came to the state it is in: by the clock of the
+// managers where it is known, else by that of its node.
+func CameToItsState(t *api.Task) time.Time {
+	if at := t.GetStatus().GetAppliedAt(); at != nil {
+		return at.AsTime()
+	}
+	return t.GetStatus().GetTimestamp().AsTime()
 }

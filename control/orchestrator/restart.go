@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"skep/api"
+	"skep/model"
 )
 
 // defaultDelay is how long a restart waits when the service does not say.
@@ -41,12 +42,12 @@ func attempts(policy *api.RestartPolicy, t *api.Task, others []*api.Task) uint64
 	version := t.GetSpecVersion().GetIndex()
 	first := t
 	for _, o := range others {
-		if o.GetSpecVersion().GetIndex() == version && byAge(o, first) < 0 {
+		if o.GetSpecVersion().GetIndex() == version && model.ByCreation(o, first) < 0 {
 			first = o
 		}
 	}
 	var n uint64
-	since := endedAt(t).Add(-policy.GetWindow().AsDuration())
+	since := model.CameToItsState(t).Add(-policy.GetWindow().AsDuration())
 	count := func(o *api.Task) {
 		if o == first || o.GetSpecVersion().GetIndex() != version {
 			return
@@ -60,12 +61,4 @@ func attempts(policy *api.RestartPolicy, t *api.Task, others []*api.Task) uint64
 		count(o)
 	}
 	return n
-}
-
-// endedAt is when t came to its state, by this cluster's clock where it is known.
-func endedAt(t *api.Task) time.Time {
-	if at := t.GetStatus().GetAppliedAt(); at != nil {
-		return at.AsTime()
-	}
-	return t.GetStatus().GetTimestamp().AsTime()
 }

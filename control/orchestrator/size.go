@@ -146,7 +146,7 @@ func (p *planning) candidates(k key, slots *slots) []candidate {
 		if seen && wanted(o) && wanted(t) {
 			several[t.GetSlot()] = true
 		}
-		if !seen || wanted(t) && !wanted(o) || wanted(t) == wanted(o) && byAge(t, o) > 0 {
+		if !seen || wanted(t) && !wanted(o) || wanted(t) == wanted(o) && model.ByCreation(t, o) > 0 {
 			bySlot[t.GetSlot()] = t
 		}
 	}

@@ -3,7 +3,6 @@ package orchestrator
 import (
 	"cmp"
 	"slices"
-	"strings"
 	"time"
 
 	"skep/api"
@@ -90,12 +89,12 @@ func (p *planning) startsAt(svc *api.Service, others []*api.Task) (start time.Ti
 	if len(others) == 0 {
 		return p.env.Now, true // the first of its slot
 	}
-	last := slices.MaxFunc(others, byAge)
+	last := slices.MaxFunc(others, model.ByCreation)
 	node := p.nodeOf(last)
 	if !ended(last) || !member(last) || lost(node) || drained(node) || model.Outdated(svc, last, node) {
 		return p.env.Now, true // it did not end by itself
 	}
-	at, delay := endedAt(last), restartDelay(svc)
+	at, delay := model.CameToItsState(last), restartDelay(svc)
 	if at.Sub(p.env.Now) > delay {
 		return p.env.Now, true // the clock was set back: how long ago it ended is not known
 	}
@@ -116,19 +115,14 @@ func (p *planning) compare(svc *api.Service, a, b *api.Task) int {
 		}
 		return 1
 	}
-	return cmp.Or(cmp.Compare(current(a), current(b)), cmp.Compare(worth(a), worth(b)), byAge(a, b))
+	return cmp.Or(cmp.Compare(current(a), current(b)), cmp.Compare(worth(a), worth(b)), model.ByCreation(a, b))
 }
 
 // inSlot returns the tasks of a slot, the oldest first.
 func (p *planning) inSlot(k key) []*api.Task {
 	tasks := slices.Collect(p.s.TasksInSlot(k.id, k.slot))
-	slices.SortFunc(tasks, byAge)
+	slices.SortFunc(tasks, model.ByCreation)
 	return tasks
-}
-
-// byAge orders tasks by when they were created.
-func byAge(a, b *api.Task) int {
-	return cmp.Or(created(a).Compare(created(b)), strings.Compare(a.GetId(), b.GetId()))
 }
 
 func created(t *api.Task) time.Time { return t.GetMeta().GetCreatedAt().AsTime() }

@@ -1,9 +1,7 @@
 package reaper
 
 import (
-	"cmp"
 	"slices"
-	"strings"
 
 	"skep/api"
 	"skep/loop"
@@ -99,7 +97,7 @@ func reapSlot(s *store.Snapshot, k key, out *loop.Plan[key]) {
 	if surplus <= 0 || limit(s, svc) < 0 {
 		return
 	}
-	slices.SortFunc(kept, byAge)
+	slices.SortFunc(kept, model.ByCreation)
 	needed := kept[len(kept)-1]
 	if waits(needed) && len(kept) > 1 {
 		needed = kept[len(kept)-2]
@@ -143,11 +141,4 @@ func retention(cluster *api.Cluster) int64 {
 		return defaultRetention
 	}
 	return orchestration.GetTaskHistoryRetentionLimit()
-}
-
-// byAge orders tasks by when they were created.
-func byAge(a, b *api.Task) int {
-	return cmp.Or(
-		a.GetMeta().GetCreatedAt().AsTime().Compare(b.GetMeta().GetCreatedAt().AsTime()),
-		strings.Compare(a.GetId(), b.GetId()))
 }

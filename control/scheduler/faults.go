@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"skep/api"
+	"skep/model"
 )
 
 const (
@@ -39,12 +40,8 @@ func (f *faults) remember(t *api.Task) {
 	if f.times == nil {
 		f.times = map[fault][]time.Time{}
 	}
-	at := t.GetStatus().GetTimestamp()
-	if applied := t.GetStatus().GetAppliedAt(); applied != nil {
-		at = applied
-	}
 	k := fault{t.GetServiceId(), t.GetSpecVersion().GetIndex(), t.GetNodeId()}
-	f.times[k] = append(f.times[k], at.AsTime())
+	f.times[k] = append(f.times[k], model.CameToItsState(t))
 }
 
 // count returns how often a group failed on a node within the window before now.

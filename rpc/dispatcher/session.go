@@ -31,7 +31,7 @@ func (d *Dispatcher) Session(request *api.SessionRequest, stream grpc.ServerStre
 			d.sessions.wake(s.node, true)
 			return errRemoved(s.node)
 		}
-		if now := d.news.Load(); now != told || !sameToNode(node, said) {
+		if now := d.news.Load(); now != told || !model.SameToItself(node, said) {
 			err := stream.Send(&api.SessionMessage{
 				SessionId:            s.id,
 				Node:                 node,
@@ -125,18 +125,6 @@ func host(addr string) string {
 		return h
 	}
 	return addr
-}
-
-// sameToNode reports whether two versions of a node's object are the same to
-// the node: it knows itself what it said.
-func sameToNode(a, b *api.Node) bool {
-	if a == b || b == nil {
-		return a == b
-	}
-	a, b = model.Shallow(a), model.Shallow(b)
-	a.Meta, a.Status, a.Description = nil, nil, nil
-	b.Meta, b.Status, b.Description = nil, nil, nil
-	return proto.Equal(a, b)
 }
 
 func errUnknown(node string) error {
