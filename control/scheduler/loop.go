@@ -121,7 +121,8 @@ func (p *planning) place(k key) {
 			break
 		}
 		if p.assign(t, n); g.tasks.first() == id {
-			return // the write was left out, which the step tells of
+			p.out.Again(k) // the write was left out, which the step tells of
+			return
 		}
 	}
 	if c.waiting {
