@@ -28,6 +28,10 @@ const (
 
 // runRecord says who runs the task. Process is zero until it is started.
 type runRecord struct {
+	// Boot says since which start of the machine. A record from before there was
+	// this field has none, and counts as one of the present: pid and start time
+	// alone decide then.
+	Boot    string   `json:"boot,omitempty"`
 	Parent  identity `json:"parent"`
 	Process identity `json:"process"`
 }

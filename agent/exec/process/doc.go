@@ -33,7 +33,8 @@
 // Below Config.Dir each task has a directory, named by its ID:
 //
 //	lock           held by the parent while it lives: no task has two
-//	run.json       pid and start time of parent and process (/proc/PID/stat, field 22)
+//	run.json       pid and start time of parent and process (/proc/PID/stat, field 22),
+//	               and during which boot of the machine
 //	exit.json      how and when it ended
 //	holdings.json  what it holds outside this directory: ports, files, cgroups
 //	log.N          output, the highest N is the newest

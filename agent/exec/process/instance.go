@@ -42,6 +42,14 @@ func load(task string, dir directory) (*instance, error) {
 	case !started:
 		return nil, nil
 	}
+	boot, err := bootID()
+	if err != nil {
+		return nil, exec.Temporary(err)
+	}
+	if was := i.run.Boot; was != "" && boot != "" && was != boot {
+		i.run.Process = identity{} // its pid and session are a stranger's now
+		return i, i.tryConclude()
+	}
 	i.parent, err = open(i.run.Parent)
 	if errors.Is(err, errGone) {
 		return i, i.tryConclude()

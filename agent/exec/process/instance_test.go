@@ -84,3 +84,36 @@ func TestATaskIsLoadedWhoseRecordCannotBeRead(t *testing.T) {
 		t.Errorf("got %v, %+v; want exit code 0", err, loaded.exit)
 	}
 }
+
+func TestAProcessOfAnEarlierBootIsNotTakenForTheTask(t *testing.T) {
+	t.Parallel()
+	// This process itself has the pid and start time that the task had.
+	self, err := identityOf(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	boot, err := bootID()
+	if err != nil || boot == "" {
+		t.Fatalf("boot ID: got %q, %v", boot, err)
+	}
+	for _, c := range []struct {
+		what, boot string
+		lives      bool
+	}{
+		{"this boot", boot, true},
+		{"a boot that is not recorded", "", true},
+		{"another boot", "another", false},
+	} {
+		dir := directory(t.TempDir())
+		if err := dir.write(runFile, runRecord{Boot: c.boot, Parent: self, Process: self}); err != nil {
+			t.Fatal(err)
+		}
+		i, err := load("t", dir)
+		if err != nil || i.over() == c.lives || i.over() && (!i.exit.Lost || i.run.Process.Pid != 0) {
+			t.Errorf("of %s: got %+v, %v; want that it lives %v", c.what, i, err, c.lives)
+		}
+		if i != nil && i.parent != nil {
+			i.parent.close()
+		}
+	}
+}

@@ -163,6 +163,9 @@ func (p *parent) prepare(run *runRecord) error {
 	// A name for ps and top, which would show "exe".
 	_ = os.WriteFile("/proc/self/comm", []byte(parentName), 0)
 	var err error
+	if run.Boot, err = bootID(); err != nil {
+		return err
+	}
 	run.Parent, err = identityOf(os.Getpid())
 	return err
 }

@@ -2,13 +2,17 @@ package process
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
+	"strings"
 )
 
 // identity names one process for as long as the machine is up. A pid alone does
-// not: it is used again.
+// not: it is used again. After a restart both may be those of a stranger: bootID
+// tells.
 type identity struct {
 	Pid int `json:"pid"`
 	// Start is when it started, in clock ticks after boot.
@@ -21,6 +25,16 @@ func identityOf(pid int) (identity, error) {
 		return identity{}, err
 	}
 	return identity{Pid: pid, Start: s.start}, nil
+}
+
+// bootID is another after each start of the machine. It is empty where the
+// kernel does not tell.
+func bootID() (string, error) {
+	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return strings.TrimSpace(string(data)), err
 }
 
 // stat is the part of /proc/PID/stat that is of use here.
