@@ -96,7 +96,9 @@ func (c *story) do(text string) {
 	}
 }
 
-// crowd changes the store n times while no watch gets to run.
+// crowd changes the store n times while no watch gets anything sent. One that has
+// taken what waited so far is stuck with its first message, so what overflows a
+// watch for certain is twice its limit, and one more.
 func (c *story) crowd(n int) {
 	for _, w := range c.watches {
 		w.mu.Lock()
