@@ -22,10 +22,10 @@ func (d *due) applied(e *raftpb.Entry) {
 }
 
 // now reports whether a snapshot is worth its cost, when the last one had size bytes. A
-// large state is not written again for a few small entries: the log may grow to a
-// quarter of it, within SnapshotBytes.
+// large state is not written again for a few small entries: the log may grow to half
+// of it, within SnapshotBytes.
 func (d *due) now(c Config, size uint64) bool {
-	return d.bytes >= c.SnapshotBytes || d.entries >= c.SnapshotEntries && d.bytes >= size/4
+	return d.bytes >= c.SnapshotBytes || d.entries >= c.SnapshotEntries && d.bytes >= size/2
 }
 
 // capture takes a snapshot, if one is due and none is being written, and has it written.

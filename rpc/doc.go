@@ -14,6 +14,6 @@
 //   - A request whose route needs a leader waits for one until its deadline, at
 //     most LeaderWait, woken by the election, then answers Unavailable.
 //
-// The package starts no goroutine of its own; those of grpc.Server end with
-// Stop, which waits for handlers.
+// A server owns a few goroutines from NewServer on. Stop ends them, also when it
+// never served, and waits for handlers.
 package rpc
