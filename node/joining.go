@@ -5,8 +5,6 @@ import (
 	"errors"
 	"net"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"google.golang.org/grpc"
 
@@ -52,52 +50,19 @@ func (n *node) serveJoining(socket net.Listener) (stop func() error, err error) 
 	if err != nil {
 		return nil, err
 	}
-	lent := &loan{Listener: socket}
+	loan, err := rpc.Lend(socket)
+	if err != nil {
+		return nil, err
+	}
 	served := make(chan error, 1)
 	var wait sync.WaitGroup
-	wait.Go(func() { served <- server.Serve(lent) })
+	wait.Go(func() { served <- server.Serve(loan) })
 	return func() error {
 		server.Stop()
 		wait.Wait()
 		if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) && !errors.Is(err, net.ErrClosed) {
 			return err
 		}
-		return lent.giveBack()
+		return loan.Return()
 	}, nil
-}
-
-// loan is a listener that one server uses before another: Close ends Accept and
-// leaves the listener open.
-type loan struct {
-	net.Listener
-	closed atomic.Bool
-}
-
-// deadliner is a listener whose Accept can be told to end.
-type deadliner interface{ SetDeadline(time.Time) error }
-
-func (l *loan) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if l.closed.Load() {
-		if err == nil {
-			_ = conn.Close() // it will try again, at the next server
-		}
-		return nil, net.ErrClosed
-	}
-	return conn, err
-}
-
-func (l *loan) Close() error {
-	l.closed.Store(true)
-	if d, ok := l.Listener.(deadliner); ok {
-		return d.SetDeadline(time.Unix(1, 0))
-	}
-	return l.Listener.Close()
-}
-
-func (l *loan) giveBack() error {
-	if d, ok := l.Listener.(deadliner); ok {
-		return d.SetDeadline(time.Time{})
-	}
-	return nil
 }

@@ -10,20 +10,20 @@ import (
 // not speak HTTP/2 yet. grpc.Server waits for those when it stops, so that whoever
 // connects and says nothing could hold up the end of the process.
 type arrivals struct {
-	net.Listener
+	deadlineListener
 
 	mu     sync.Mutex
 	closed bool
 	coming map[*arrival]struct{}
 }
 
-func newArrivals(l net.Listener) *arrivals {
-	return &arrivals{Listener: l, coming: make(map[*arrival]struct{})}
+func newArrivals(l deadlineListener) *arrivals {
+	return &arrivals{deadlineListener: l, coming: make(map[*arrival]struct{})}
 }
 
 // Accept returns the next connection.
 func (a *arrivals) Accept() (net.Conn, error) {
-	conn, err := a.Listener.Accept()
+	conn, err := a.deadlineListener.Accept()
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func (a *arrivals) Accept() (net.Conn, error) {
 
 // Close closes the listener and what has not arrived.
 func (a *arrivals) Close() error {
-	err := a.Listener.Close()
+	err := a.deadlineListener.Close()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.closed = true

@@ -128,5 +128,5 @@ func ListenRemote(addr string) (net.Listener, error) {
 	case err != nil:
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
 	}
-	return newArrivals(l), nil
+	return newArrivals(l.(*net.TCPListener)), nil
 }
