@@ -74,6 +74,9 @@ func New(cfg Config) (*Manager, error) {
 		if m.metrics, err = loop.NewMetrics(cfg.Metrics); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
+		if err = m.registerLeader(cfg.Metrics); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
 	}
 	var err error
 	m.raft, err = raft.New(raft.Config{

@@ -113,6 +113,9 @@ func (n *node) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := n.registerMetrics(); err != nil {
+		return fmt.Errorf("register metrics: %w", err)
+	}
 	closeAgent, err := n.newAgent()
 	if err != nil {
 		return err

@@ -10,11 +10,12 @@ import (
 )
 
 // metrics is what the store tells Prometheus, with the names that dashboards
-// for this kind of cluster know. Reads are not timed: a read is the load of a
-// pointer. A nil *metrics measures nothing.
+// for this kind of cluster know. Of reads only those are timed that wait for an
+// index: any other is the load of a pointer. A nil *metrics measures nothing.
 type metrics struct {
 	store *Store
 	write prometheus.Histogram // Update, from call to return
+	read  prometheus.Histogram // ReadAt, from call to return
 	lock  prometheus.Histogram // how long a transaction holds the lock
 	log   prometheus.Histogram // from taken to applied
 
@@ -40,6 +41,7 @@ func newMetrics(s *Store, reg prometheus.Registerer) *metrics {
 		store:  s,
 		counts: newCounts(),
 		write:  histogram("swarm_store_write_tx_latency_seconds", "Time from the start of a write transaction until it is committed and applied."),
+		read:   histogram("swarm_store_read_tx_latency_seconds", "Time that a read waits until this manager has what was committed before it."),
 		lock:   histogram("swarm_store_memory_store_lock_duration_seconds", "Time that a write transaction holds the store's lock."),
 		log:    histogram("skep_store_commit_latency_seconds", "Time from taking a transaction until it is committed and applied."),
 
@@ -55,7 +57,7 @@ func newMetrics(s *Store, reg prometheus.Registerer) *metrics {
 		subscriptions: desc("skep_store_subscription_keys", "Keys that anybody is subscribed to."),
 		resyncSum:     desc("skep_store_resyncs_total", "Subscriptions that fell too far behind."),
 	}
-	reg.MustRegister(m, m.write, m.lock, m.log)
+	reg.MustRegister(m, m.write, m.read, m.lock, m.log)
 	return m
 }
 
@@ -104,6 +106,13 @@ func (m *metrics) started() (t time.Time) {
 func (m *metrics) wrote(since time.Time) {
 	if m != nil {
 		m.write.Observe(time.Since(since).Seconds())
+	}
+}
+
+// reachedAt measures a read that waited for an index.
+func (m *metrics) reachedAt(since time.Time) {
+	if m != nil {
+		m.read.Observe(time.Since(since).Seconds())
 	}
 }
 

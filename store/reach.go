@@ -23,6 +23,7 @@ func (s *Store) AppliedIndex() uint64 {
 // read that is linearizable if index is from a ReadIndex. If ctx ends first, the
 // error is of kind Unavailable.
 func (s *Store) ReadAt(ctx context.Context, index uint64) (*Snapshot, error) {
+	defer s.metrics.reachedAt(s.metrics.started())
 	s.mu.Lock()
 	if s.applied >= index {
 		s.mu.Unlock()

@@ -1,0 +1,27 @@
+package node
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// registerMetrics registers what this node is.
+func (n *node) registerMetrics() error {
+	if n.cfg.Metrics == nil {
+		return nil
+	}
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "swarm_node_info", Help: "Always 1; the labels say which node of which swarm this is.",
+		ConstLabels: prometheus.Labels{"swarm_id": n.identity.ClusterID(), "node_id": n.identity.NodeID()},
+	})
+	info.Set(1)
+	manager := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "swarm_node_manager", Help: "Whether this node runs a manager: 1 or 0.",
+	})
+	if n.manager != nil {
+		manager.Set(1)
+	}
+	for _, c := range []prometheus.Collector{info, manager} {
+		if err := n.cfg.Metrics.Register(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
