@@ -131,19 +131,14 @@ func (a *app) serviceUpdate() *cobra.Command {
 		if proto.Equal(d.spec, s.Spec) {
 			return fmt.Errorf("no changes detected")
 		}
-		return a.updateService(c.Context(), control, s, d.spec, waiting)
+		r, err := control.UpdateService(c.Context(), &api.UpdateServiceRequest{ServiceId: s.Id, ServiceVersion: s.GetMeta().GetVersion(), Spec: d.spec})
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(a.Out, r.Service.Id)
+		return a.wait(c.Context(), control, r.Service, waiting)
 	}
 	return c
-}
-
-// updateService writes a new spec, prints the service's ID and waits.
-func (a *app) updateService(ctx context.Context, control api.ControlClient, s *api.Service, spec *api.ServiceSpec, waiting waitFlags) error {
-	r, err := control.UpdateService(ctx, &api.UpdateServiceRequest{ServiceId: s.Id, ServiceVersion: s.GetMeta().GetVersion(), Spec: spec})
-	if err != nil {
-		return err
-	}
-	fmt.Fprintln(a.Out, r.Service.Id)
-	return a.wait(ctx, control, r.Service, waiting)
 }
 
 func (a *app) serviceScale() *cobra.Command {
@@ -158,28 +153,60 @@ func (a *app) serviceScale() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		for _, arg := range args {
-			name, number, ok := strings.Cut(arg, "=")
-			replicas, err := strconv.ParseUint(number, 10, 63)
-			if !ok || err != nil {
-				return fmt.Errorf("%q is not SERVICE=N, such as web=5", arg)
-			}
-			s, err := a.services(control).find(c.Context(), name)
+		goals, err := parseAll(args, parseScale)
+		if err != nil {
+			return err
+		}
+		// All are asked for before any is waited for: a service that cannot get
+		// there keeps no other from its size.
+		var ids []string
+		for _, g := range goals {
+			s, err := a.scale(c.Context(), control, g)
 			if err != nil {
 				return err
 			}
-			if s.GetSpec().GetReplicated() == nil {
-				return fmt.Errorf("service %s has no number of replicas: it is not in replicated mode", serviceName(s))
-			}
-			spec := proto.CloneOf(s.Spec)
-			spec.GetReplicated().Replicas = replicas
-			if err := a.updateService(c.Context(), control, s, spec, waiting); err != nil {
-				return err
-			}
+			fmt.Fprintln(a.Out, s.Id)
+			ids = append(ids, s.Id)
 		}
-		return nil
+		if waiting.detach {
+			return nil
+		}
+		return each(c.Context(), a, a.services(control), ids, func(s *api.Service) error {
+			return a.wait(c.Context(), control, s, waiting)
+		})
 	}
 	return c
+}
+
+// scaleGoal is how many replicas a service shall have.
+type scaleGoal struct {
+	service  string
+	replicas uint64
+}
+
+// parseScale parses SERVICE=N.
+func parseScale(v string) (scaleGoal, error) {
+	name, number, ok := strings.Cut(v, "=")
+	replicas, err := strconv.ParseUint(number, 10, 63)
+	if !ok || err != nil {
+		return scaleGoal{}, fmt.Errorf("%q is not SERVICE=N, such as web=5", v)
+	}
+	return scaleGoal{name, replicas}, nil
+}
+
+// scale writes how many replicas a service shall have, and returns what is stored.
+func (a *app) scale(ctx context.Context, control api.ControlClient, g scaleGoal) (*api.Service, error) {
+	s, err := a.services(control).find(ctx, g.service)
+	if err != nil {
+		return nil, err
+	}
+	if s.GetSpec().GetReplicated() == nil {
+		return nil, fmt.Errorf("service %s has no number of replicas: it is not in replicated mode", serviceName(s))
+	}
+	spec := proto.CloneOf(s.Spec)
+	spec.GetReplicated().Replicas = g.replicas
+	r, err := control.UpdateService(ctx, &api.UpdateServiceRequest{ServiceId: s.Id, ServiceVersion: s.GetMeta().GetVersion(), Spec: spec})
+	return r.GetService(), err
 }
 
 func (a *app) serviceRemove() *cobra.Command {
