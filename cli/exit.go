@@ -75,17 +75,23 @@ func ExitStatus(err error) int {
 
 // text returns what a person should read of err: a gRPC error without its frame.
 func (a *app) text(err error) string {
-	s, ok := status.FromError(err)
-	if !ok {
+	var framed interface {
+		error
+		GRPCStatus() *status.Status
+	}
+	if !errors.As(err, &framed) {
 		return err.Error()
 	}
+	s := framed.GRPCStatus()
+	// What wraps it says what was being done.
+	doing, _ := strings.CutSuffix(err.Error(), framed.Error())
 	// gRPC says so when there is no connection, and in no other way.
 	if reason, ok := strings.CutPrefix(s.Message(), "connection error: desc = "); ok && s.Code() == codes.Unavailable {
 		if plain, err := strconv.Unquote(reason); err == nil {
 			reason = plain
 		}
-		return fmt.Sprintf("no node answers at %s: %s\nIs swarmd running there? Name another socket with --socket or SWARM_SOCKET.",
-			a.path, strings.TrimPrefix(reason, "transport: Error while dialing: "))
+		return fmt.Sprintf("%sno node answers at %s: %s\nIs swarmd running there? Name another socket with --socket or SWARM_SOCKET.",
+			doing, a.path, strings.TrimPrefix(reason, "transport: Error while dialing: "))
 	}
-	return s.Message()
+	return doing + s.Message()
 }
