@@ -97,11 +97,11 @@ func probed(svc *api.Service) bool {
 
 // follow calls look with the service and its tasks, first as they are and then
 // after every change, until look says that it has seen enough. A manager that
-// goes away is waited for.
+// goes away is waited for, and a watch that fell behind is begun anew.
 func (a *app) follow(ctx context.Context, control api.ControlClient, id string, look func(*api.Service, []*api.Task) (bool, error)) error {
 	for {
 		done, err := a.followOnce(ctx, control, id, look)
-		if done || err != nil && status.Code(err) != codes.Unavailable {
+		if code := status.Code(err); done || err != nil && code != codes.Unavailable && code != codes.ResourceExhausted {
 			return err
 		}
 		select {
