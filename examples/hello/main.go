@@ -39,17 +39,19 @@ func serve(greeting, name, port string) error {
 		return err
 	}
 	fmt.Printf("%s listens on %s\n", name, listener.Addr())
-	ended := context.AfterFunc(ctx, func() {
+	drained := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		defer close(drained)
 		grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		if err := server.Shutdown(grace); err != nil {
 			slog.Warn("open requests are cut off", "error", err)
 		}
 	})
-	defer ended()
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
+	<-drained // Serve returns when the shutdown begins, not when it is over
 	fmt.Println(name, "ends")
 	return nil
 }
