@@ -284,8 +284,9 @@ func (n *node) serve(ctx context.Context, socket, remote net.Listener) error {
 		return err
 	}
 	if err := n.startHTTP(base, group); err != nil {
+		end()
 		stopServers(servers)
-		return err
+		return errors.Join(err, ignoreCanceled(group.Wait()))
 	}
 	if n.manager != nil {
 		group.Go(func() error { return n.runManager(base) })
