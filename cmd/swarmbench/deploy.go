@@ -31,7 +31,10 @@ func deployCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return d.result(agents, replicas).print(c.OutOrStdout(), c.ErrOrStderr())
+			if err := d.result(agents, replicas).print(c.OutOrStdout(), c.ErrOrStderr()); err != nil {
+				return err
+			}
+			return d.remove(c.Context(), control) // while the agents are there
 		},
 	}
 	c.Flags().StringVarP(&socket, "socket", "s", ".skep/swarmd.sock", "socket of the manager")
@@ -53,7 +56,7 @@ func (d deployment) result(agents, replicas int) result {
 }
 
 // measureDeploy creates a service and waits until the manager says that all of
-// its replicas run; then it looks where they are, and removes it.
+// its replicas run; then it looks where they are.
 func measureDeploy(ctx context.Context, control api.ControlClient, f *fleet, replicas int) (deployment, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
