@@ -182,7 +182,8 @@ func (d *draft) setArgs(args []string) error {
 func (f *specFlags) runtime() {
 	f.text("image", "run a container of this `IMAGE`", func(d *draft, image string) error {
 		if d.container() == nil {
-			d.process = nil
+			// The files of the process go with it: a node is given what is referred to.
+			d.process, d.spec.Task.ResourceReferences = nil, nil
 			d.spec.Task.Runtime = &api.TaskSpec_Container{Container: &api.ContainerSpec{}}
 		}
 		d.container().Image = image
