@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -42,6 +43,15 @@ func (r result) against(limit float64) result {
 // promise says what was promised of the result and whether it is so.
 func (r result) promise(bar string, met bool) result {
 	r.Bar, r.Met = bar, met
+	return r
+}
+
+// middle returns the result with the middle ratio, and says what the others had.
+func middle(results []result) result {
+	sorted := slices.SortedFunc(slices.Values(results), func(a, b result) int { return cmp.Compare(a.Ratio, b.Ratio) })
+	r := sorted[len(sorted)/2]
+	spread := fmt.Sprintf("%d rounds, ratios %.2f to %.2f", len(sorted), sorted[0].Ratio, sorted[len(sorted)-1].Ratio)
+	r.Detail = strings.TrimPrefix(r.Detail+", "+spread, ", ")
 	return r
 }
 

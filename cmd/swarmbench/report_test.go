@@ -46,6 +46,14 @@ func TestAResultIsOneLineOfJSONAndOneForPeople(t *testing.T) {
 	}
 }
 
+func TestTheMiddleOfSeveralRoundsCounts(t *testing.T) {
+	t.Parallel()
+	got := middle([]result{{Value: 3, Ratio: 0.3}, {Value: 9, Ratio: 0.9, Detail: "p50"}, {Value: 12, Ratio: 1.2}})
+	if got.Value != 9 || got.Detail != "p50, 3 rounds, ratios 0.30 to 1.20" {
+		t.Errorf("got %+v", got)
+	}
+}
+
 func TestTheUsageOfAProcessIsReadFromTheSystem(t *testing.T) {
 	t.Parallel()
 	u, err := usageOf(os.Getpid())
