@@ -26,7 +26,7 @@ const (
 	// requests need; growing a new one's was a twelfth of the cost of a small
 	// write. Streams hold theirs as long as they last; what finds none free gets a
 	// new one.
-	streamWorkers = 32
+	streamWorkers = 128
 	// connectTimeout bounds how long a new connection may take until it speaks HTTP/2.
 	connectTimeout = 20 * time.Second
 )

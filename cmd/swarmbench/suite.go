@@ -173,46 +173,14 @@ func (s *suite) empty(ctx context.Context) error {
 const rounds = 3
 
 func (s *suite) writes(ctx context.Context) error {
-	w, err := s.newSwarm(ctx, "none")
-	if err != nil {
-		return err
-	}
-	defer w.end()
-	var runs []writes
 	found := make([][]result, 5)
 	for range rounds {
-		l, err := measureLimits(ctx, s.each, 1, 64, 512)
+		results, err := s.writesRound(ctx)
 		if err != nil {
 			return err
 		}
-		var by [3]writes
-		for i, clients := range []int{1, 64, 512} {
-			if by[i], err = measureWrites(ctx, w.socket, clients, s.each); err != nil {
-				return err
-			}
-		}
-		runs = append(runs, by[:]...)
-		one, many, most := by[0], by[1], by[2]
-		p50 := milliseconds(one.all.percentile(0.5))
-		for i, r := range []result{
-			result{Bench: "writes", Params: "clients=1, p50", Value: p50, Unit: "ms"}.against(milliseconds(l.sync + l.call)),
-			one.result(1).against(l.calls[1]),
-			many.result(64).against(l.calls[64]).promise("≥ 0.3 × empty calls", many.rate() >= writesPart*l.calls[64]),
-			result{Bench: "writes", Params: "64 clients beside 1", Value: many.rate() / one.rate(), Unit: "×", Ratio: many.rate() / one.rate()}.
-				promise("≥ 6 × one client", many.rate() >= gatherTimes*one.rate()),
-			most.result(512).against(l.calls[512]),
-		} {
+		for i, r := range results {
 			found[i] = append(found[i], r)
-		}
-	}
-	// What was acknowledged must survive.
-	w.kill()
-	if err := w.start(ctx); err != nil {
-		return err
-	}
-	for _, run := range runs {
-		if err := run.check(ctx, w.pool[0]); err != nil {
-			return fmt.Errorf("after kill -9 and a restart: %w", err)
 		}
 	}
 	for _, results := range found {
@@ -223,6 +191,45 @@ func (s *suite) writes(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// writesRound measures the limits and the writes of a new manager, and looks
+// whether what was acknowledged survives.
+func (s *suite) writesRound(ctx context.Context) ([]result, error) {
+	w, err := s.newSwarm(ctx, "none")
+	if err != nil {
+		return nil, err
+	}
+	defer w.end()
+	l, err := measureLimits(ctx, s.each, 1, 64, 512)
+	if err != nil {
+		return nil, err
+	}
+	var by [3]writes
+	for i, clients := range []int{1, 64, 512} {
+		if by[i], err = measureWrites(ctx, w.socket, clients, s.each); err != nil {
+			return nil, err
+		}
+	}
+	w.kill()
+	if err := w.start(ctx); err != nil {
+		return nil, err
+	}
+	for _, run := range by {
+		if err := run.check(ctx, w.pool[0]); err != nil {
+			return nil, fmt.Errorf("after kill -9 and a restart: %w", err)
+		}
+	}
+	one, many, most := by[0], by[1], by[2]
+	p50 := milliseconds(one.all.percentile(0.5))
+	times := many.rate() / one.rate()
+	return []result{
+		result{Bench: "writes", Params: "clients=1, p50", Value: p50, Unit: "ms"}.against(milliseconds(l.sync + l.call)),
+		one.result(1).against(l.calls[1]),
+		many.result(64).against(l.calls[64]).promise("≥ 0.3 × empty calls", many.rate() >= writesPart*l.calls[64]),
+		result{Bench: "writes", Params: "64 clients beside 1", Value: times, Unit: "×", Ratio: times}.promise("≥ 6 × one client", times >= gatherTimes),
+		most.result(512).against(l.calls[512]),
+	}, nil
 }
 
 func (s *suite) certs(ctx context.Context) error {
