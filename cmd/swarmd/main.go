@@ -13,7 +13,7 @@ import (
 
 // gcPercent is how much of its live heap a manager may allocate before it collects
 // garbage. Twice the usual takes a twentieth off the cost of a write, and an idle
-// agent's memory stays below 1.3 × that of a bare server. GOGC overrides it.
+// agent's memory stays below 1.5 × that of a bare server. GOGC overrides it.
 const gcPercent = 200
 
 func main() {
