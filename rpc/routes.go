@@ -69,7 +69,8 @@ func routeOf(fullMethod string) Route {
 		api.LogBroker_ListenSubscriptions_FullMethodName,
 		api.LogBroker_PublishLogs_FullMethodName,
 		api.RaftMembership_Join_FullMethodName,
-		api.RaftMembership_Leave_FullMethodName:
+		api.RaftMembership_Leave_FullMethodName,
+		skep.Insight_ClusterHealth_FullMethodName:
 		return Leader
 	case api.CA_GetRootCACertificate_FullMethodName,
 		api.Watch_Watch_FullMethodName,
@@ -78,7 +79,9 @@ func routeOf(fullMethod string) Route {
 		api.Raft_StreamRaftMessage_FullMethodName,
 		api.Raft_ResolveAddress_FullMethodName,
 		skep.Local_Status_FullMethodName,
-		skep.Local_TaskLogs_FullMethodName:
+		skep.Local_TaskLogs_FullMethodName,
+		skep.Local_Unlock_FullMethodName,
+		skep.Local_Leave_FullMethodName:
 		return Local
 	}
 	return 0

@@ -25,6 +25,70 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What the node does.
+type StatusResponse_State int32
+
+const (
+	// From a node that does not say it.
+	StatusResponse_UNKNOWN StatusResponse_State = 0
+	// It asks a manager for its certificate.
+	StatusResponse_JOINING StatusResponse_State = 1
+	// It is a manager that needs the unlock key to read what it has on disk.
+	StatusResponse_LOCKED StatusResponse_State = 2
+	// It has a certificate, and its agent and manager are not ready yet.
+	StatusResponse_STARTING StatusResponse_State = 3
+	StatusResponse_RUNNING  StatusResponse_State = 4
+	// It was asked to leave the swarm.
+	StatusResponse_LEAVING StatusResponse_State = 5
+)
+
+// Enum value maps for StatusResponse_State.
+var (
+	StatusResponse_State_name = map[int32]string{
+		0: "UNKNOWN",
+		1: "JOINING",
+		2: "LOCKED",
+		3: "STARTING",
+		4: "RUNNING",
+		5: "LEAVING",
+	}
+	StatusResponse_State_value = map[string]int32{
+		"UNKNOWN":  0,
+		"JOINING":  1,
+		"LOCKED":   2,
+		"STARTING": 3,
+		"RUNNING":  4,
+		"LEAVING":  5,
+	}
+)
+
+func (x StatusResponse_State) Enum() *StatusResponse_State {
+	p := new(StatusResponse_State)
+	*p = x
+	return p
+}
+
+func (x StatusResponse_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (StatusResponse_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_api_skep_skep_proto_enumTypes[0].Descriptor()
+}
+
+func (StatusResponse_State) Type() protoreflect.EnumType {
+	return &file_api_skep_skep_proto_enumTypes[0]
+}
+
+func (x StatusResponse_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use StatusResponse_State.Descriptor instead.
+func (StatusResponse_State) EnumDescriptor() ([]byte, []int) {
+	return file_api_skep_skep_proto_rawDescGZIP(), []int{7, 0}
+}
+
 type TaskLogsResponse_Stream int32
 
 const (
@@ -58,11 +122,11 @@ func (x TaskLogsResponse_Stream) String() string {
 }
 
 func (TaskLogsResponse_Stream) Descriptor() protoreflect.EnumDescriptor {
-	return file_api_skep_skep_proto_enumTypes[0].Descriptor()
+	return file_api_skep_skep_proto_enumTypes[1].Descriptor()
 }
 
 func (TaskLogsResponse_Stream) Type() protoreflect.EnumType {
-	return &file_api_skep_skep_proto_enumTypes[0]
+	return &file_api_skep_skep_proto_enumTypes[1]
 }
 
 func (x TaskLogsResponse_Stream) Number() protoreflect.EnumNumber {
@@ -71,7 +135,7 @@ func (x TaskLogsResponse_Stream) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TaskLogsResponse_Stream.Descriptor instead.
 func (TaskLogsResponse_Stream) EnumDescriptor() ([]byte, []int) {
-	return file_api_skep_skep_proto_rawDescGZIP(), []int{9, 0}
+	return file_api_skep_skep_proto_rawDescGZIP(), []int{13, 0}
 }
 
 // ProcessSpec describes a native process. It is the payload of a
@@ -616,7 +680,10 @@ type StatusResponse struct {
 	// Version of the daemon.
 	Version string `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
 	// What the node is busy with or waits for, in a sentence; empty when all is well.
-	Message       string `protobuf:"bytes,7,opt,name=message,proto3" json:"message,omitempty"`
+	Message string               `protobuf:"bytes,7,opt,name=message,proto3" json:"message,omitempty"`
+	State   StatusResponse_State `protobuf:"varint,8,opt,name=state,proto3,enum=skep.v1.StatusResponse_State" json:"state,omitempty"`
+	// Address at which others reach this manager; empty on a worker.
+	Addr          string `protobuf:"bytes,9,opt,name=addr,proto3" json:"addr,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -700,6 +767,191 @@ func (x *StatusResponse) GetMessage() string {
 	return ""
 }
 
+func (x *StatusResponse) GetState() StatusResponse_State {
+	if x != nil {
+		return x.State
+	}
+	return StatusResponse_UNKNOWN
+}
+
+func (x *StatusResponse) GetAddr() string {
+	if x != nil {
+		return x.Addr
+	}
+	return ""
+}
+
+type UnlockRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "SWMKEY-1-…"
+	UnlockKey     string `protobuf:"bytes,1,opt,name=unlock_key,json=unlockKey,proto3" json:"unlock_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnlockRequest) Reset() {
+	*x = UnlockRequest{}
+	mi := &file_api_skep_skep_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnlockRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnlockRequest) ProtoMessage() {}
+
+func (x *UnlockRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_skep_skep_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnlockRequest.ProtoReflect.Descriptor instead.
+func (*UnlockRequest) Descriptor() ([]byte, []int) {
+	return file_api_skep_skep_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *UnlockRequest) GetUnlockKey() string {
+	if x != nil {
+		return x.UnlockKey
+	}
+	return ""
+}
+
+type UnlockResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnlockResponse) Reset() {
+	*x = UnlockResponse{}
+	mi := &file_api_skep_skep_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnlockResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnlockResponse) ProtoMessage() {}
+
+func (x *UnlockResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_skep_skep_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnlockResponse.ProtoReflect.Descriptor instead.
+func (*UnlockResponse) Descriptor() ([]byte, []int) {
+	return file_api_skep_skep_proto_rawDescGZIP(), []int{9}
+}
+
+type LeaveRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Also a manager. The last one ends the swarm by leaving.
+	Force         bool `protobuf:"varint,1,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaveRequest) Reset() {
+	*x = LeaveRequest{}
+	mi := &file_api_skep_skep_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaveRequest) ProtoMessage() {}
+
+func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_skep_skep_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
+func (*LeaveRequest) Descriptor() ([]byte, []int) {
+	return file_api_skep_skep_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *LeaveRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type LeaveProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the node is busy with, in a sentence.
+	Message       string `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaveProgress) Reset() {
+	*x = LeaveProgress{}
+	mi := &file_api_skep_skep_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaveProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaveProgress) ProtoMessage() {}
+
+func (x *LeaveProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_api_skep_skep_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaveProgress.ProtoReflect.Descriptor instead.
+func (*LeaveProgress) Descriptor() ([]byte, []int) {
+	return file_api_skep_skep_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *LeaveProgress) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 type TaskLogsRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	TaskId string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
@@ -713,7 +965,7 @@ type TaskLogsRequest struct {
 
 func (x *TaskLogsRequest) Reset() {
 	*x = TaskLogsRequest{}
-	mi := &file_api_skep_skep_proto_msgTypes[8]
+	mi := &file_api_skep_skep_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -725,7 +977,7 @@ func (x *TaskLogsRequest) String() string {
 func (*TaskLogsRequest) ProtoMessage() {}
 
 func (x *TaskLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_skep_skep_proto_msgTypes[8]
+	mi := &file_api_skep_skep_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -738,7 +990,7 @@ func (x *TaskLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskLogsRequest.ProtoReflect.Descriptor instead.
 func (*TaskLogsRequest) Descriptor() ([]byte, []int) {
-	return file_api_skep_skep_proto_rawDescGZIP(), []int{8}
+	return file_api_skep_skep_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TaskLogsRequest) GetTaskId() string {
@@ -772,7 +1024,7 @@ type TaskLogsResponse struct {
 
 func (x *TaskLogsResponse) Reset() {
 	*x = TaskLogsResponse{}
-	mi := &file_api_skep_skep_proto_msgTypes[9]
+	mi := &file_api_skep_skep_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -784,7 +1036,7 @@ func (x *TaskLogsResponse) String() string {
 func (*TaskLogsResponse) ProtoMessage() {}
 
 func (x *TaskLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_skep_skep_proto_msgTypes[9]
+	mi := &file_api_skep_skep_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -797,7 +1049,7 @@ func (x *TaskLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskLogsResponse.ProtoReflect.Descriptor instead.
 func (*TaskLogsResponse) Descriptor() ([]byte, []int) {
-	return file_api_skep_skep_proto_rawDescGZIP(), []int{9}
+	return file_api_skep_skep_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TaskLogsResponse) GetStream() TaskLogsResponse_Stream {
@@ -856,7 +1108,7 @@ const file_api_skep_skep_proto_rawDesc = "" +
 	"\x04port\x18\x02 \x01(\rR\x04port\"\x1e\n" +
 	"\bTCPProbe\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\rR\x04port\"\x0f\n" +
-	"\rStatusRequest\"\xca\x01\n" +
+	"\rStatusRequest\"\xea\x02\n" +
 	"\x0eStatusResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1d\n" +
 	"\n" +
@@ -865,7 +1117,25 @@ const file_api_skep_skep_proto_rawDesc = "" +
 	"\x06leader\x18\x04 \x01(\bR\x06leader\x12\x1a\n" +
 	"\bmanagers\x18\x05 \x03(\tR\bmanagers\x12\x18\n" +
 	"\aversion\x18\x06 \x01(\tR\aversion\x12\x18\n" +
-	"\amessage\x18\a \x01(\tR\amessage\"V\n" +
+	"\amessage\x18\a \x01(\tR\amessage\x123\n" +
+	"\x05state\x18\b \x01(\x0e2\x1d.skep.v1.StatusResponse.StateR\x05state\x12\x12\n" +
+	"\x04addr\x18\t \x01(\tR\x04addr\"U\n" +
+	"\x05State\x12\v\n" +
+	"\aUNKNOWN\x10\x00\x12\v\n" +
+	"\aJOINING\x10\x01\x12\n" +
+	"\n" +
+	"\x06LOCKED\x10\x02\x12\f\n" +
+	"\bSTARTING\x10\x03\x12\v\n" +
+	"\aRUNNING\x10\x04\x12\v\n" +
+	"\aLEAVING\x10\x05\".\n" +
+	"\rUnlockRequest\x12\x1d\n" +
+	"\n" +
+	"unlock_key\x18\x01 \x01(\tR\tunlockKey\"\x10\n" +
+	"\x0eUnlockResponse\"$\n" +
+	"\fLeaveRequest\x12\x14\n" +
+	"\x05force\x18\x01 \x01(\bR\x05force\")\n" +
+	"\rLeaveProgress\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"V\n" +
 	"\x0fTaskLogsRequest\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x16\n" +
 	"\x06follow\x18\x02 \x01(\bR\x06follow\x12\x12\n" +
@@ -878,12 +1148,18 @@ const file_api_skep_skep_proto_rawDesc = "" +
 	"\n" +
 	"\x06STDOUT\x10\x01\x12\n" +
 	"\n" +
-	"\x06STDERR\x10\x022\xcf\x01\n" +
+	"\x06STDERR\x10\x022\x8e\x03\n" +
 	"\x05Local\x12^\n" +
 	"\x06Status\x12\x16.skep.v1.StatusRequest\x1a\x17.skep.v1.StatusResponse\"#ʮ\xee\x98\x02\x1d\n" +
 	"\rswarm-manager\n" +
 	"\fswarm-worker\x12f\n" +
 	"\bTaskLogs\x12\x18.skep.v1.TaskLogsRequest\x1a\x19.skep.v1.TaskLogsResponse\"#ʮ\xee\x98\x02\x1d\n" +
+	"\rswarm-manager\n" +
+	"\fswarm-worker0\x01\x12^\n" +
+	"\x06Unlock\x12\x16.skep.v1.UnlockRequest\x1a\x17.skep.v1.UnlockResponse\"#ʮ\xee\x98\x02\x1d\n" +
+	"\rswarm-manager\n" +
+	"\fswarm-worker\x12]\n" +
+	"\x05Leave\x12\x15.skep.v1.LeaveRequest\x1a\x16.skep.v1.LeaveProgress\"#ʮ\xee\x98\x02\x1d\n" +
 	"\rswarm-manager\n" +
 	"\fswarm-worker0\x01B\x14Z\x12skep/api/skep;skepb\x06proto3"
 
@@ -899,44 +1175,54 @@ func file_api_skep_skep_proto_rawDescGZIP() []byte {
 	return file_api_skep_skep_proto_rawDescData
 }
 
-var file_api_skep_skep_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_api_skep_skep_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_api_skep_skep_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_api_skep_skep_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_api_skep_skep_proto_goTypes = []any{
-	(TaskLogsResponse_Stream)(0), // 0: skep.v1.TaskLogsResponse.Stream
-	(*ProcessSpec)(nil),          // 1: skep.v1.ProcessSpec
-	(*FileReference)(nil),        // 2: skep.v1.FileReference
-	(*HealthCheck)(nil),          // 3: skep.v1.HealthCheck
-	(*CommandProbe)(nil),         // 4: skep.v1.CommandProbe
-	(*HTTPProbe)(nil),            // 5: skep.v1.HTTPProbe
-	(*TCPProbe)(nil),             // 6: skep.v1.TCPProbe
-	(*StatusRequest)(nil),        // 7: skep.v1.StatusRequest
-	(*StatusResponse)(nil),       // 8: skep.v1.StatusResponse
-	(*TaskLogsRequest)(nil),      // 9: skep.v1.TaskLogsRequest
-	(*TaskLogsResponse)(nil),     // 10: skep.v1.TaskLogsResponse
-	(*durationpb.Duration)(nil),  // 11: google.protobuf.Duration
+	(StatusResponse_State)(0),    // 0: skep.v1.StatusResponse.State
+	(TaskLogsResponse_Stream)(0), // 1: skep.v1.TaskLogsResponse.Stream
+	(*ProcessSpec)(nil),          // 2: skep.v1.ProcessSpec
+	(*FileReference)(nil),        // 3: skep.v1.FileReference
+	(*HealthCheck)(nil),          // 4: skep.v1.HealthCheck
+	(*CommandProbe)(nil),         // 5: skep.v1.CommandProbe
+	(*HTTPProbe)(nil),            // 6: skep.v1.HTTPProbe
+	(*TCPProbe)(nil),             // 7: skep.v1.TCPProbe
+	(*StatusRequest)(nil),        // 8: skep.v1.StatusRequest
+	(*StatusResponse)(nil),       // 9: skep.v1.StatusResponse
+	(*UnlockRequest)(nil),        // 10: skep.v1.UnlockRequest
+	(*UnlockResponse)(nil),       // 11: skep.v1.UnlockResponse
+	(*LeaveRequest)(nil),         // 12: skep.v1.LeaveRequest
+	(*LeaveProgress)(nil),        // 13: skep.v1.LeaveProgress
+	(*TaskLogsRequest)(nil),      // 14: skep.v1.TaskLogsRequest
+	(*TaskLogsResponse)(nil),     // 15: skep.v1.TaskLogsResponse
+	(*durationpb.Duration)(nil),  // 16: google.protobuf.Duration
 }
 var file_api_skep_skep_proto_depIdxs = []int32{
-	11, // 0: skep.v1.ProcessSpec.stop_grace:type_name -> google.protobuf.Duration
-	11, // 1: skep.v1.ProcessSpec.stop_delay:type_name -> google.protobuf.Duration
-	2,  // 2: skep.v1.ProcessSpec.secrets:type_name -> skep.v1.FileReference
-	2,  // 3: skep.v1.ProcessSpec.configs:type_name -> skep.v1.FileReference
-	3,  // 4: skep.v1.ProcessSpec.health:type_name -> skep.v1.HealthCheck
-	4,  // 5: skep.v1.HealthCheck.command:type_name -> skep.v1.CommandProbe
-	5,  // 6: skep.v1.HealthCheck.http:type_name -> skep.v1.HTTPProbe
-	6,  // 7: skep.v1.HealthCheck.tcp:type_name -> skep.v1.TCPProbe
-	11, // 8: skep.v1.HealthCheck.interval:type_name -> google.protobuf.Duration
-	11, // 9: skep.v1.HealthCheck.timeout:type_name -> google.protobuf.Duration
-	11, // 10: skep.v1.HealthCheck.start_period:type_name -> google.protobuf.Duration
-	0,  // 11: skep.v1.TaskLogsResponse.stream:type_name -> skep.v1.TaskLogsResponse.Stream
-	7,  // 12: skep.v1.Local.Status:input_type -> skep.v1.StatusRequest
-	9,  // 13: skep.v1.Local.TaskLogs:input_type -> skep.v1.TaskLogsRequest
-	8,  // 14: skep.v1.Local.Status:output_type -> skep.v1.StatusResponse
-	10, // 15: skep.v1.Local.TaskLogs:output_type -> skep.v1.TaskLogsResponse
-	14, // [14:16] is the sub-list for method output_type
-	12, // [12:14] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	16, // 0: skep.v1.ProcessSpec.stop_grace:type_name -> google.protobuf.Duration
+	16, // 1: skep.v1.ProcessSpec.stop_delay:type_name -> google.protobuf.Duration
+	3,  // 2: skep.v1.ProcessSpec.secrets:type_name -> skep.v1.FileReference
+	3,  // 3: skep.v1.ProcessSpec.configs:type_name -> skep.v1.FileReference
+	4,  // 4: skep.v1.ProcessSpec.health:type_name -> skep.v1.HealthCheck
+	5,  // 5: skep.v1.HealthCheck.command:type_name -> skep.v1.CommandProbe
+	6,  // 6: skep.v1.HealthCheck.http:type_name -> skep.v1.HTTPProbe
+	7,  // 7: skep.v1.HealthCheck.tcp:type_name -> skep.v1.TCPProbe
+	16, // 8: skep.v1.HealthCheck.interval:type_name -> google.protobuf.Duration
+	16, // 9: skep.v1.HealthCheck.timeout:type_name -> google.protobuf.Duration
+	16, // 10: skep.v1.HealthCheck.start_period:type_name -> google.protobuf.Duration
+	0,  // 11: skep.v1.StatusResponse.state:type_name -> skep.v1.StatusResponse.State
+	1,  // 12: skep.v1.TaskLogsResponse.stream:type_name -> skep.v1.TaskLogsResponse.Stream
+	8,  // 13: skep.v1.Local.Status:input_type -> skep.v1.StatusRequest
+	14, // 14: skep.v1.Local.TaskLogs:input_type -> skep.v1.TaskLogsRequest
+	10, // 15: skep.v1.Local.Unlock:input_type -> skep.v1.UnlockRequest
+	12, // 16: skep.v1.Local.Leave:input_type -> skep.v1.LeaveRequest
+	9,  // 17: skep.v1.Local.Status:output_type -> skep.v1.StatusResponse
+	15, // 18: skep.v1.Local.TaskLogs:output_type -> skep.v1.TaskLogsResponse
+	11, // 19: skep.v1.Local.Unlock:output_type -> skep.v1.UnlockResponse
+	13, // 20: skep.v1.Local.Leave:output_type -> skep.v1.LeaveProgress
+	17, // [17:21] is the sub-list for method output_type
+	13, // [13:17] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_api_skep_skep_proto_init() }
@@ -954,8 +1240,8 @@ func file_api_skep_skep_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_skep_skep_proto_rawDesc), len(file_api_skep_skep_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   10,
+			NumEnums:      2,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,8 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	Local_Status_FullMethodName   = "/skep.v1.Local/Status"
 	Local_TaskLogs_FullMethodName = "/skep.v1.Local/TaskLogs"
+	Local_Unlock_FullMethodName   = "/skep.v1.Local/Unlock"
+	Local_Leave_FullMethodName    = "/skep.v1.Local/Leave"
 )
 
 // LocalClient is the client API for Local service.
@@ -36,6 +38,15 @@ type LocalClient interface {
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 	// TaskLogs streams what a process of this machine wrote.
 	TaskLogs(ctx context.Context, in *TaskLogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TaskLogsResponse], error)
+	// Unlock hands a locked manager the key to what it has on disk, and returns when
+	// that could be read with it. INVALID_ARGUMENT for a key that does not fit,
+	// FAILED_PRECONDITION on a node that is not locked.
+	Unlock(ctx context.Context, in *UnlockRequest, opts ...grpc.CallOption) (*UnlockResponse, error)
+	// Leave takes this node out of the swarm: its tasks are stopped, a manager leaves
+	// the group, and what the node has of the swarm on disk is removed. The stream says
+	// what it is busy with and ends when the node has left. FAILED_PRECONDITION on a
+	// manager unless force is set.
+	Leave(ctx context.Context, in *LeaveRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LeaveProgress], error)
 }
 
 type localClient struct {
@@ -75,6 +86,35 @@ func (c *localClient) TaskLogs(ctx context.Context, in *TaskLogsRequest, opts ..
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Local_TaskLogsClient = grpc.ServerStreamingClient[TaskLogsResponse]
 
+func (c *localClient) Unlock(ctx context.Context, in *UnlockRequest, opts ...grpc.CallOption) (*UnlockResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnlockResponse)
+	err := c.cc.Invoke(ctx, Local_Unlock_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *localClient) Leave(ctx context.Context, in *LeaveRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LeaveProgress], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Local_ServiceDesc.Streams[1], Local_Leave_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[LeaveRequest, LeaveProgress]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Local_LeaveClient = grpc.ServerStreamingClient[LeaveProgress]
+
 // LocalServer is the server API for Local service.
 // All implementations must embed UnimplementedLocalServer
 // for forward compatibility.
@@ -86,6 +126,15 @@ type LocalServer interface {
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	// TaskLogs streams what a process of this machine wrote.
 	TaskLogs(*TaskLogsRequest, grpc.ServerStreamingServer[TaskLogsResponse]) error
+	// Unlock hands a locked manager the key to what it has on disk, and returns when
+	// that could be read with it. INVALID_ARGUMENT for a key that does not fit,
+	// FAILED_PRECONDITION on a node that is not locked.
+	Unlock(context.Context, *UnlockRequest) (*UnlockResponse, error)
+	// Leave takes this node out of the swarm: its tasks are stopped, a manager leaves
+	// the group, and what the node has of the swarm on disk is removed. The stream says
+	// what it is busy with and ends when the node has left. FAILED_PRECONDITION on a
+	// manager unless force is set.
+	Leave(*LeaveRequest, grpc.ServerStreamingServer[LeaveProgress]) error
 	mustEmbedUnimplementedLocalServer()
 }
 
@@ -101,6 +150,12 @@ func (UnimplementedLocalServer) Status(context.Context, *StatusRequest) (*Status
 }
 func (UnimplementedLocalServer) TaskLogs(*TaskLogsRequest, grpc.ServerStreamingServer[TaskLogsResponse]) error {
 	return status.Error(codes.Unimplemented, "method TaskLogs not implemented")
+}
+func (UnimplementedLocalServer) Unlock(context.Context, *UnlockRequest) (*UnlockResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Unlock not implemented")
+}
+func (UnimplementedLocalServer) Leave(*LeaveRequest, grpc.ServerStreamingServer[LeaveProgress]) error {
+	return status.Error(codes.Unimplemented, "method Leave not implemented")
 }
 func (UnimplementedLocalServer) mustEmbedUnimplementedLocalServer() {}
 func (UnimplementedLocalServer) testEmbeddedByValue()               {}
@@ -152,6 +207,35 @@ func _Local_TaskLogs_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Local_TaskLogsServer = grpc.ServerStreamingServer[TaskLogsResponse]
 
+func _Local_Unlock_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnlockRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LocalServer).Unlock(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Local_Unlock_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LocalServer).Unlock(ctx, req.(*UnlockRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Local_Leave_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(LeaveRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(LocalServer).Leave(m, &grpc.GenericServerStream[LeaveRequest, LeaveProgress]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Local_LeaveServer = grpc.ServerStreamingServer[LeaveProgress]
+
 // Local_ServiceDesc is the grpc.ServiceDesc for Local service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -163,11 +247,20 @@ var Local_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Status",
 			Handler:    _Local_Status_Handler,
 		},
+		{
+			MethodName: "Unlock",
+			Handler:    _Local_Unlock_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "TaskLogs",
 			Handler:       _Local_TaskLogs_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Leave",
+			Handler:       _Local_Leave_Handler,
 			ServerStreams: true,
 		},
 	},
