@@ -11,7 +11,10 @@
 // moment and may be replaced while connections are open; new handshakes see the
 // new one. Files writes each file atomically, so
 // that after a crash a node finds its old identity or its new one, never half
-// of either. Renewer has the only goroutine shape here, Run(ctx).
+// of either. With an unlock key (Files.SetKEK) the node key is encrypted PKCS#8 (PBES2,
+// which openssl reads too) and the raft log's keys are sealed by secretbox; whatever
+// moment the machine stops at, the key file opens with exactly one of the old and the
+// new unlock key, and no key of the raft log is lost. Renewer has the only goroutine shape here, Run(ctx).
 //
 // Join tokens and keys are secrets: they print as "[secret]" and are compared in
 // constant time. Errors name what was read, why it is refused and what to do.

@@ -31,14 +31,18 @@ const (
 type Files struct {
 	fs  vfs.FS
 	dir string
-	mu  sync.Mutex
+
+	mu sync.Mutex
+	// keks are the unlock keys of which one opens the key file: none while it is not
+	// locked, two after a change of which it is not known whether it took place.
+	keks [][]byte
 }
 
 // NewFiles returns the files in dir. Nothing is read or made yet.
 func NewFiles(fs vfs.FS, dir string) *Files { return &Files{fs: fs, dir: dir} }
 
 // Load reads the identity of the node. It is an error that answers to
-// fs.ErrNotExist when there is none yet. Whether the certificate is still valid
+// fs.ErrNotExist when there is none yet, and to ErrLocked when it takes Unlock first. Whether the certificate is still valid
 // is not looked at, see Certificate.Valid.
 func (f *Files) Load(now time.Time) (*Root, *Certificate, error) {
 	f.mu.Lock()
@@ -59,7 +63,7 @@ func (f *Files) Load(now time.Time) (*Root, *Certificate, error) {
 	if err != nil {
 		return nil, nil, f.incomplete(keyName, err)
 	}
-	key, err := parseKeyFile(text)
+	key, err := parseKeyFile(text, f.keks...)
 	if err != nil {
 		return nil, nil, f.damaged(keyName, err)
 	}
@@ -85,7 +89,7 @@ func (f *Files) finish(root *Root, chain []byte, key keyFile) *Certificate {
 	if err != nil {
 		return nil
 	}
-	if key, err = parseKeyFile(text); err != nil {
+	if key, err = parseKeyFile(text, f.keks...); err != nil {
 		return nil
 	}
 	if cert, err := NewCertificate(root, chain, key.key); err == nil && f.rename(keyName) == nil {
@@ -95,7 +99,7 @@ func (f *Files) finish(root *Root, chain []byte, key keyFile) *Certificate {
 }
 
 // Save makes root and cert the identity of the node, durably, and keeps what the
-// headers of the key file say. The root takes its place before the certificate: if it
+// headers of the key file say, and that it is locked. The root takes its place before the certificate: if it
 // does not vouch for the identity that was there, and differs from the root that
 // did, a crash in between leaves a certificate that Load refuses. A change of
 // roots therefore goes by way of a bundle of both.
@@ -105,7 +109,10 @@ func (f *Files) Save(root *Root, cert *Certificate) error {
 	key := keyFile{key: cert.key}
 	switch old, err := f.readKey(); {
 	case err == nil:
-		key.headers = old.headers
+		key.headers, key.kek = old.headers, old.kek
+		if !old.key.private.Equal(cert.key.private) {
+			key = key.without(exposedHeader)
+		}
 	case !errors.Is(err, fs.ErrNotExist):
 		return err // it may hold the only copy of the raft log's key
 	}
@@ -142,18 +149,13 @@ func (f *Files) SaveRoot(root *Root) error {
 	return f.saveRoot(root)
 }
 
-// RaftKey returns the key of the raft log, false when there is none yet.
+// RaftKey returns the key that the raft log is written with, false when there is none yet.
 func (f *Files) RaftKey() (key [RaftKeySize]byte, ok bool, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	file, err := f.readKey()
-	if err != nil {
+	keys, err := f.RaftKeys()
+	if err != nil || keys.Write() == nil {
 		return key, false, err
 	}
-	if key, ok, err = file.raftKey(); err != nil {
-		return key, false, f.damaged(keyName, err)
-	}
-	return key, ok, nil
+	return *keys.Write(), true, nil
 }
 
 // SetRaftKey stores the key of the raft log, durably. There must be an identity.
@@ -164,17 +166,10 @@ func (f *Files) SetRaftKey(key [RaftKeySize]byte) error {
 	if err != nil {
 		return err
 	}
-	if file, err = file.withRaftKey(key); err != nil {
+	if file, err = file.withDEK(raftKeyHeader, &key); err != nil {
 		return err
 	}
-	text, err := file.encode()
-	if err != nil {
-		return err
-	}
-	if err := f.write(keyName, text); err != nil {
-		return err
-	}
-	return f.rename(keyName)
+	return f.replaceKey(file)
 }
 
 func (f *Files) saveRoot(root *Root) error {
@@ -195,7 +190,7 @@ func (f *Files) readKey() (keyFile, error) {
 	if err != nil {
 		return keyFile{}, err
 	}
-	key, err := parseKeyFile(text)
+	key, err := parseKeyFile(text, f.keks...)
 	if err != nil {
 		return keyFile{}, f.damaged(keyName, err)
 	}
@@ -252,7 +247,7 @@ func (f *Files) rename(name string) error {
 // damaged says what to do about a file that cannot be used. An error of kind
 // Precondition is not the file's fault and says so itself: a clock, a lock.
 func (f *Files) damaged(name string, err error) error {
-	if model.KindOf(err) == model.Precondition {
+	if kind := model.KindOf(err); kind == model.Precondition || kind == model.Denied {
 		return fmt.Errorf("%s cannot be used: %w", path.Join(f.dir, name), err)
 	}
 	return fmt.Errorf("%s cannot be used: %w: restore it from a backup, or remove the state directory and join again", path.Join(f.dir, name), err)

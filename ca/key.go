@@ -16,6 +16,8 @@ import (
 const (
 	requestBlock = "CERTIFICATE REQUEST"
 	keyBlock     = "PRIVATE KEY"
+
+	encryptedKeyBlock = "ENCRYPTED PRIVATE KEY"
 )
 
 // Key is the private key of a node. It prints nothing.
@@ -78,7 +80,7 @@ func parsePrivateKey(block *pem.Block) (crypto.Signer, error) {
 		key, err = x509.ParseECPrivateKey(block.Bytes)
 	case "RSA PRIVATE KEY":
 		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
-	case "ENCRYPTED PRIVATE KEY":
+	case encryptedKeyBlock:
 		return nil, model.Errorf(model.Precondition, "the private key is encrypted: it needs the swarm's unlock key")
 	default:
 		return nil, model.Errorf(model.Invalid, "a PEM block of type %q is no private key", block.Type)
