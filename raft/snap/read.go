@@ -22,6 +22,7 @@ type Reader struct {
 	name   string
 	file   vfs.File
 	box    *seal.Box
+	key    seal.Key
 	number uint32
 	offset int64
 	buf    []byte
@@ -50,7 +51,7 @@ func (r *Reader) begin(d Dir, index uint64) error {
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("read raft snapshot %s: %w", r.name, err)
 	}
-	if r.box, _, err = seal.Open(kind(), d.Key, header[:n]); err != nil {
+	if r.box, r.key, err = d.keys().Open(kind(), header[:n]); err != nil {
 		return kind().Damage(r.name, 0, err)
 	}
 	r.offset = seal.HeaderSize
@@ -131,6 +132,35 @@ func (r *Reader) next() ([]byte, error) {
 
 // Close closes the file.
 func (r *Reader) Close() error { return r.file.Close() }
+
+// OldKeys returns the indexes of the snapshots that are not sealed with the current key.
+// One whose beginning is damaged needs none.
+func (d Dir) OldKeys() ([]uint64, error) {
+	indexes, err := d.List()
+	if err != nil {
+		return nil, err
+	}
+	var old []uint64
+	for _, index := range indexes {
+		r, err := d.Open(index)
+		var damage *seal.DamageError
+		switch {
+		case errors.Is(err, seal.ErrKey):
+			old = append(old, index)
+		case errors.As(err, &damage):
+		case err != nil:
+			return nil, err
+		default:
+			if r.key != d.keys().Current() {
+				old = append(old, index)
+			}
+			if err := r.Close(); err != nil {
+				return nil, fmt.Errorf("read raft snapshot %s: %w", r.name, err)
+			}
+		}
+	}
+	return old, nil
+}
 
 // Verify reads all of the snapshot at index and returns its metadata.
 func (d Dir) Verify(index uint64) (Meta, error) {

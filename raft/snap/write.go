@@ -18,7 +18,17 @@ import (
 type Dir struct {
 	FS   vfs.FS
 	Path string
+	// Key is the data encryption key. Keys, if it is set, takes its place: a snapshot is
+	// sealed with the current key of the ring and read with any of them.
 	Key  seal.Key
+	Keys *seal.Ring
+}
+
+func (d Dir) keys() *seal.Ring {
+	if d.Keys != nil {
+		return d.Keys
+	}
+	return seal.NewRing(d.Key)
 }
 
 func kind() seal.Kind { return seal.Kind{Name: "raft snapshot", Magic: "SKEPSNAP", Format: 1} }
@@ -50,7 +60,7 @@ func (d Dir) Write(meta Meta, write func(io.Writer) error) (int64, error) {
 }
 
 func (d Dir) write(name string, meta Meta, write func(io.Writer) error) (size int64, err error) {
-	header, box, err := seal.New(kind(), d.Key)
+	header, box, err := seal.New(kind(), d.keys().Current())
 	if err != nil {
 		return 0, err
 	}

@@ -24,7 +24,11 @@
 //     [seal.DamageError]: a hole before a later batch, altered bytes even in the last
 //     one, a missing segment, another key, another kind of file, a newer format.
 //   - After an error of write or sync the log takes nothing more: nobody knows what is
-//     on disk. The next Open, in this process or another, finds out.
+//     on disk. The next Open, in this process or another, finds out. Lack of space is
+//     noticed before anything of a batch is written, or the next segment has its name: such an
+//     error is [ErrFull], the log is as before, and Flush may be called again.
+//   - After [Log.Rekey] nothing is sealed with another key than the current one of
+//     Config.Keys. Segments are opened with whichever key of the ring fits.
 //   - A segment is never written to after its process ended: Open begins a new one, with a
 //     key of its own, so that two futures of one backup do not share a nonce.
 //

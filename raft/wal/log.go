@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 
@@ -10,11 +11,14 @@ import (
 	"skep/vfs"
 )
 
-// Config says where a log is and how it is sealed. FS, Dir and Key must be set.
+// Config says where a log is and how it is sealed. FS, Dir and Key or Keys must be set.
 type Config struct {
 	FS  vfs.FS
 	Dir string
-	Key seal.Key
+	// Key is the data encryption key. Keys, if it is set, takes its place: the next
+	// segment is always sealed with the current key of the ring.
+	Key  seal.Key
+	Keys *seal.Ring
 	// SegmentBytes is the size from which on a segment is followed by a new one.
 	// Default: 16 MiB.
 	SegmentBytes int64
@@ -24,6 +28,9 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
+	if c.Keys == nil {
+		c.Keys = seal.NewRing(c.Key)
+	}
 	if c.SegmentBytes == 0 {
 		c.SegmentBytes = 16 << 20
 	}
@@ -54,6 +61,7 @@ type Log struct {
 
 	mu       sync.Mutex
 	segments []segment
+	end      uint64 // the last entry's index
 }
 
 // position is a place in the raft log.
@@ -66,6 +74,8 @@ type segment struct {
 	// far as that is known.
 	before position
 	size   int64
+	// key is what the segment is sealed with, the zero key if it was not read.
+	key seal.Key
 }
 
 // Create begins a log in cfg.Dir, which exists and has none, for the raft member id of
@@ -93,14 +103,21 @@ func (l *Log) Append(state *HardState, entries []*raftpb.Entry) (dirty bool) {
 
 // Flush writes what was appended as one batch and syncs once. It returns how many bytes
 // were written. Its first error, which names the file, is final: every later Flush
-// returns it again.
+// returns it again. Only after ErrFull the same may be tried again.
 func (l *Log) Flush() (int, error) {
 	if l.err != nil {
 		return 0, l.err
 	}
 	n, err := l.flush()
-	l.err = err
+	l.fail(err)
 	return n, err
+}
+
+// fail makes err final, unless the log is as if nothing had been tried.
+func (l *Log) fail(err error) {
+	if !errors.Is(err, ErrFull) {
+		l.err = err
+	}
 }
 
 func (l *Log) flush() (int, error) {
@@ -112,6 +129,9 @@ func (l *Log) flush() (int, error) {
 	var content []byte
 	if l.state != l.written {
 		content = appendHardState(nil, l.state)
+	}
+	if err := l.out.ahead(batchSize(content, l.entries)); err != nil {
+		return 0, fmt.Errorf("write ahead raft log %s: %w", l.out.name, err)
 	}
 	l.buf = l.out.frames(l.buf[:0], l.batch+1, content, l.entries)
 	if err := l.out.write(l.buf); err != nil {
@@ -134,6 +154,7 @@ func (l *Log) flushed(entries []*raftpb.Entry) {
 	}
 	l.mu.Lock()
 	l.segments[len(l.segments)-1].size = l.out.offset
+	l.end = l.last.index
 	l.mu.Unlock()
 }
 
@@ -152,13 +173,50 @@ func (l *Log) begin(number uint64, prevEnd int64, entries []*raftpb.Entry) error
 	old := l.out
 	l.out = out
 	l.mu.Lock()
-	l.segments = append(l.segments, segment{number: number, before: l.last, size: out.offset})
+	l.segments = append(l.segments, segment{number: number, before: l.last, size: out.offset, key: out.key})
 	l.mu.Unlock()
 	l.flushed(entries)
 	if old != nil {
 		return old.file.Close()
 	}
 	return nil
+}
+
+// Rekey begins a segment that is sealed with the current key of Config.Keys, unless the
+// present one is. It belongs to the goroutine that appends. After it, OldKeys tells when
+// no other key is needed. Its error is final like that of Flush.
+func (l *Log) Rekey() error {
+	if l.err != nil {
+		return l.err
+	}
+	if l.out.key == l.cfg.Keys.Current() {
+		return nil
+	}
+	if err := l.begin(l.out.segment+1, l.out.offset, nil); err != nil {
+		err = fmt.Errorf("begin a segment of the raft log with another key after %s: %w", l.out.name, err)
+		l.fail(err)
+		return err
+	}
+	return nil
+}
+
+// OldKeys reports whether there are segments that are sealed with another key than the
+// current one, and up to which entry. Once a snapshot is at least there, Release can
+// remove them.
+func (l *Log) OldKeys() (last uint64, any bool) {
+	current := l.cfg.Keys.Current()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, s := range l.segments {
+		if s.key == current {
+			continue
+		}
+		any = true
+		if last = l.end; i+1 < len(l.segments) {
+			last = l.segments[i+1].before.index
+		}
+	}
+	return last, any
 }
 
 // Release removes segments that hold nothing after entry index.

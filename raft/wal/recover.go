@@ -153,11 +153,11 @@ func (s *scan) first(cfg Config) (int, error) {
 	for i := len(s.segments) - 1; ; i-- {
 		seg := &s.segments[i]
 		name := segmentPath(cfg.Dir, seg.number)
-		o, err := readOrigin(cfg, name, seg.number)
+		o, key, err := readOrigin(cfg, name, seg.number)
 		if err != nil {
 			return 0, err
 		}
-		seg.before = o.before
+		seg.before, seg.key = o.before, key
 		if o.before.index <= s.after {
 			s.start(o)
 			return i, nil
@@ -178,20 +178,20 @@ func (s *scan) start(o origin) {
 }
 
 // readOrigin reads the beginning of a segment, which is there since its name is.
-func readOrigin(cfg Config, name string, number uint64) (origin, error) {
+func readOrigin(cfg Config, name string, number uint64) (origin, seal.Key, error) {
 	const enough = 4096
 	data, err := readFile(cfg.FS, name, enough)
 	if err != nil {
-		return origin{}, err
+		return origin{}, seal.Key{}, err
 	}
-	box, err := openBox(cfg, name, data)
+	box, key, err := openBox(cfg, name, data)
 	if err != nil {
-		return origin{}, err
+		return origin{}, seal.Key{}, err
 	}
 	frame, err := box.Next(data[seal.HeaderSize:])
 	if errors.Is(err, seal.ErrShort) && frame.Size > 0 {
 		if data, err = readFile(cfg.FS, name, int64(seal.HeaderSize+frame.Size)); err != nil {
-			return origin{}, err
+			return origin{}, seal.Key{}, err
 		}
 		frame, err = box.Next(data[seal.HeaderSize:])
 	}
@@ -201,13 +201,13 @@ func readOrigin(cfg Config, name string, number uint64) (origin, error) {
 	}
 	switch {
 	case err != nil:
-		return origin{}, damage(name, seal.HeaderSize, "the record is damaged: %w", err)
+		return origin{}, seal.Key{}, damage(name, seal.HeaderSize, "the record is damaged: %w", err)
 	case content.origin == nil:
-		return origin{}, damage(name, seal.HeaderSize, "the record is not the beginning of a segment")
+		return origin{}, seal.Key{}, damage(name, seal.HeaderSize, "the record is not the beginning of a segment")
 	case content.origin.segment != number:
-		return origin{}, damage(name, seal.HeaderSize, "the file is segment %016x under another name", content.origin.segment)
+		return origin{}, seal.Key{}, damage(name, seal.HeaderSize, "the file is segment %016x under another name", content.origin.segment)
 	}
-	return *content.origin, nil
+	return *content.origin, key, nil
 }
 
 // readFile reads at most limit bytes of a file, or all if limit is negative.
@@ -232,12 +232,12 @@ func readFile(fsys vfs.FS, name string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-func openBox(cfg Config, name string, data []byte) (*seal.Box, error) {
-	box, _, err := seal.Open(kind(), cfg.Key, data[:min(len(data), seal.HeaderSize)])
-	if err == nil {
-		return box, nil
+func openBox(cfg Config, name string, data []byte) (*seal.Box, seal.Key, error) {
+	box, key, err := cfg.Keys.Open(kind(), data[:min(len(data), seal.HeaderSize)])
+	if err != nil {
+		return nil, key, damage(name, 0, "%w", err)
 	}
-	return nil, damage(name, 0, "%w", err)
+	return box, key, nil
 }
 
 // segment reads all of segment i.
@@ -248,7 +248,7 @@ func (s *scan) segment(cfg Config, i int, first, last bool) error {
 	if err != nil {
 		return err
 	}
-	box, err := openBox(cfg, s.file, data)
+	box, _, err := openBox(cfg, s.file, data)
 	if err != nil {
 		return err
 	}

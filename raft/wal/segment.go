@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"path"
@@ -43,6 +44,7 @@ type writer struct {
 	name    string
 	segment uint64
 	box     *seal.Box
+	key     seal.Key
 	number  uint32 // of the next frame
 	offset  int64  // end of the last batch
 	zeroed  int64  // up to where the file was written ahead
@@ -54,15 +56,20 @@ type writer struct {
 // of that is durable.
 func newWriter(cfg Config, number, batch uint64, content []byte, entries []*raftpb.Entry) (*writer, error) {
 	name := segmentPath(cfg.Dir, number)
-	header, box, err := seal.New(kind(), cfg.Key)
+	key := cfg.Keys.Current()
+	header, box, err := seal.New(kind(), key)
 	if err != nil {
 		return nil, err
 	}
 	file, err := cfg.FS.Create(name + unfinished)
 	if err != nil {
-		return nil, err
+		return nil, full(err)
 	}
-	w := &writer{file: file, name: name, segment: number, box: box, zeros: make([]byte, cfg.AheadBytes)}
+	w := &writer{file: file, name: name, segment: number, box: box, key: key, zeros: make([]byte, cfg.AheadBytes)}
+	if err := w.ahead(int64(len(header)) + batchSize(content, entries)); err != nil {
+		// It should not take up the space that others lack.
+		return nil, errors.Join(err, file.Close(), cfg.FS.Remove(name+unfinished))
+	}
 	err = w.write(w.frames(header, batch, content, entries))
 	if err == nil {
 		err = cfg.FS.Rename(name+unfinished, name)
@@ -99,15 +106,30 @@ func (w *writer) frame(dst []byte, tag uint64) []byte {
 	return dst
 }
 
-// write writes b at the end and syncs.
+// batchSize returns how many bytes a batch takes at most.
+func batchSize(content []byte, entries []*raftpb.Entry) int64 {
+	const fields = 1 + 4*binary.MaxVarintLen64 // of an entry, but its data
+	size := int64(seal.FrameSize(len(content)))
+	for _, e := range entries {
+		size += int64(seal.FrameSize(fields + len(e.GetData()))) // as if it had a frame of its own
+	}
+	return size
+}
+
+// ahead writes zeros where the next size bytes will be. Space that is missing is noticed
+// here, before a frame is sealed: no frame is ever made twice with one number.
+func (w *writer) ahead(size int64) error {
+	for end := w.offset + size; w.zeroed < end; w.zeroed += int64(len(w.zeros)) {
+		if _, err := w.file.WriteAt(w.zeros, w.zeroed); err != nil {
+			return full(err)
+		}
+	}
+	return nil
+}
+
+// write writes b at the end, where zeros are, and syncs.
 func (w *writer) write(b []byte) error {
 	end := w.offset + int64(len(b))
-	for w.zeroed < end {
-		if _, err := w.file.WriteAt(w.zeros, w.zeroed); err != nil {
-			return err
-		}
-		w.zeroed += int64(len(w.zeros))
-	}
 	if _, err := w.file.WriteAt(b, w.offset); err != nil {
 		return err
 	}
