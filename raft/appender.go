@@ -19,6 +19,9 @@ func (n *Node) runAppender(ctx context.Context) error {
 		if !ok {
 			return nil
 		}
+		if err := n.rekey(); err != nil {
+			return err
+		}
 		if err := n.appendBatch(msgs); err != nil {
 			return err
 		}

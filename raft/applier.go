@@ -10,11 +10,12 @@ import (
 )
 
 // order is what the loop tells the applier: that this member was elected, that it leads no
-// more, or committed entries.
+// more, or committed entries. RotateKey tells it to take a snapshot.
 type order struct {
-	elected uint64
-	deposed bool
-	apply   *raftpb.Message
+	elected  uint64
+	deposed  bool
+	snapshot bool
+	apply    *raftpb.Message
 }
 
 // applier calls the state machine.
@@ -51,6 +52,8 @@ func (a *applier) carryOut(ctx context.Context, o order) error {
 	case o.deposed:
 		a.elected = 0
 		a.follow()
+	case o.snapshot:
+		return a.recapture(ctx)
 	default:
 		if err := a.apply(ctx, o.apply.GetEntries()); err != nil {
 			return err

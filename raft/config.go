@@ -31,6 +31,9 @@ type Config struct {
 	Dir string
 	// Key is the data encryption key. Keys for the files are derived from it.
 	Key [32]byte
+	// OldKeys are other keys that files may be sealed with, while a RotateKey to Key
+	// has not returned nil. Nothing is written with them.
+	OldKeys [][32]byte
 	// ID is the raft id. Zero takes the one on disk, or a new random one.
 	ID uint64
 	// NodeID and Addr are the swarm node and the address that other managers

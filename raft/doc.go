@@ -16,7 +16,9 @@
 //     failed sync nobody knows what the disk holds. A snapshot for which there is no
 //     space is no reason to stop: nothing rests on it, and the log stays as long.
 //   - Everything on disk is encrypted and authenticated with a key derived from
-//     [Config.Key]; the state machine never sees an altered byte.
+//     [Config.Key]; the state machine never sees an altered byte. [Node.RotateKey]
+//     replaces it while the member runs: at any moment the files open with the new key
+//     and the one before it.
 //
 // Run owns three goroutines. The raft loop steps RawNode and never waits for disk or
 // network. The appender takes all that was handed to it while it was busy, writes it

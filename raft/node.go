@@ -30,6 +30,7 @@ type Node struct {
 	snapshots    snap.Dir
 	snapshotSize atomic.Uint64 // of the last one
 	writing      atomic.Bool   // one is being written
+	rotation     rotation
 
 	proposals *proposals
 	events    *mailbox[event]           // to the loop

@@ -33,6 +33,7 @@ func New(cfg Config) (*Node, error) {
 		appends:   newMailbox[*raftpb.Message](),
 		orders:    newMailbox[order](),
 		done:      make(chan struct{}),
+		rotation:  newRotation(cfg),
 
 		maxUncommitted: maxUncommitted,
 	}
@@ -44,9 +45,9 @@ func New(cfg Config) (*Node, error) {
 
 func (n *Node) open() error {
 	logs := wal.Config{
-		FS: n.cfg.FS, Dir: path.Join(n.cfg.Dir, "log"), Key: seal.Key(n.cfg.Key), SegmentBytes: n.cfg.SegmentBytes,
+		FS: n.cfg.FS, Dir: path.Join(n.cfg.Dir, "log"), Keys: n.rotation.keys, SegmentBytes: n.cfg.SegmentBytes,
 	}
-	n.snapshots = snap.Dir{FS: n.cfg.FS, Path: path.Join(n.cfg.Dir, "snapshots"), Key: logs.Key}
+	n.snapshots = snap.Dir{FS: n.cfg.FS, Path: path.Join(n.cfg.Dir, "snapshots"), Keys: logs.Keys}
 	for _, dir := range []string{logs.Dir, n.snapshots.Path} {
 		if err := vfs.MakeDir(n.cfg.FS, dir); err != nil {
 			return fmt.Errorf("make the raft directory: %w", err)

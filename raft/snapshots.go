@@ -33,6 +33,11 @@ func (a *applier) capture(ctx context.Context, last *raftpb.Entry) error {
 	if !a.due.now(a.cfg, a.snapshotSize.Load()) || a.writing.Swap(true) {
 		return nil
 	}
+	return a.take(ctx, last)
+}
+
+// take takes a snapshot and has it written; none other is being written.
+func (a *applier) take(ctx context.Context, last *raftpb.Entry) error {
 	state, err := a.cfg.StateMachine.Snapshot()
 	if err != nil {
 		return err
@@ -45,7 +50,13 @@ func (a *applier) capture(ctx context.Context, last *raftpb.Entry) error {
 	}
 	a.due = due{}
 	a.group.Go(func() error {
-		defer a.writing.Store(false)
+		defer func() {
+			a.writing.Store(false)
+			select {
+			case a.rotation.written <- struct{}{}:
+			default:
+			}
+		}()
 		return a.writeSnapshot(ctx, meta, state)
 	})
 	return nil
