@@ -130,7 +130,7 @@ func opensWith(mem *vfs.Mem, kek []byte) error {
 	files := NewFiles(mem, certificates)
 	if kek != nil {
 		if err := third(files.Load(begin)); !errors.Is(err, ErrLocked) {
-			return fmt.Errorf("it is not locked: %v", err)
+			return fmt.Errorf("it is not locked: %w", err)
 		}
 		if err := files.Unlock(kek); err != nil {
 			return err
