@@ -162,8 +162,19 @@ func TestAfterAPowerCutExactlyOneOfOldAndNewKeyOpensTheFile(t *testing.T) {
 			if err := files.SetKEK(1, c.old); err != nil {
 				t.Fatal(err)
 			}
-			seen := [2]int{}
+			seen, looked := [2]int{}, map[string]bool{}
 			check := func(op, says string, image *vfs.Mem) {
+				// How much there is of the new file under its other name makes no
+				// difference, whether there is one might.
+				names, err := image.List(certificates)
+				if err != nil {
+					t.Fatal(err)
+				}
+				what := fmt.Sprintf("%q %s", names, vfstest.ReadFile(t, image, certificates+"/"+keyName))
+				if looked[what] {
+					return
+				}
+				looked[what] = true
 				oldErr, newErr := opensWith(image.Copy(), c.old), opensWith(image.Copy(), c.new)
 				switch {
 				case (oldErr == nil) == (newErr == nil):
