@@ -22,7 +22,10 @@ func (n *Node) runAppender(ctx context.Context) error {
 		if err := n.rekey(); err != nil {
 			return err
 		}
-		if err := n.appendBatch(msgs); err != nil {
+		n.busy.Store(n.since())
+		err := n.appendBatch(msgs)
+		n.busy.Store(0)
+		if err != nil {
 			return err
 		}
 	}
@@ -46,11 +49,19 @@ func (n *Node) appendBatch(msgs []*raftpb.Message) error {
 		n.metrics.flushed(time.Since(began), entries, size)
 	}
 	var answers []event
+	var others []*raftpb.Message
 	for _, m := range msgs {
 		n.mem.append(m.GetEntries())
 		for _, r := range m.GetResponses() {
-			answers = append(answers, event{msg: r})
+			if r.GetTo() == n.id {
+				answers = append(answers, event{msg: r})
+			} else {
+				others = append(others, r)
+			}
 		}
+	}
+	if len(others) > 0 {
+		n.cfg.Transport.Send(others)
 	}
 	if len(answers) > 0 {
 		n.events.put(answers...)

@@ -38,7 +38,10 @@ func (n *Node) runApplier(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return nil
 			}
-			if err := a.carryOut(ctx, o); err != nil {
+			a.applying.Store(a.since())
+			err := a.carryOut(ctx, o)
+			a.applying.Store(0)
+			if err != nil {
 				return err
 			}
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"skep/api"
 	"skep/vfs"
 )
 
@@ -59,6 +60,12 @@ type Config struct {
 	// SegmentBytes is the size from which on a file of the log is followed by a new one.
 	// Files are removed as a whole. Default: 16 MiB.
 	SegmentBytes int64
+	// Transport carries messages to other members. Default: none, which is enough for
+	// a member that is alone.
+	Transport Transport
+	// Join is how this member gets into a group that exists. It counts while there is
+	// no log, or none yet that says who the members are; otherwise a group is made.
+	Join *JoinInfo
 	// StateMachine is what is replicated.
 	StateMachine StateMachine
 	// Log receives what an operator wants to know, and at debug level what the
@@ -66,6 +73,16 @@ type Config struct {
 	Log *slog.Logger
 	// Metrics is where the node's metrics are registered while it runs. Default: none.
 	Metrics prometheus.Registerer
+}
+
+// JoinInfo is what a group answers to a node that joins.
+type JoinInfo struct {
+	// ID is the raft id that the group gave this node.
+	ID uint64
+	// Members are all members, this one included, Removed the ids of former ones, which
+	// the log tells too.
+	Members []*api.RaftMember
+	Removed []uint64
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -76,6 +93,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("raft: Config.Dir is missing")
 	case c.StateMachine == nil:
 		return c, errors.New("raft: Config.StateMachine is missing")
+	case c.Join != nil && (c.Join.ID == 0 || c.ID != 0 && c.ID != c.Join.ID):
+		return c, errors.New("raft: Config.Join.ID is missing, or another than Config.ID")
 	case c.Key == [32]byte{}:
 		return c, errors.New("raft: Config.Key is missing")
 	}
@@ -99,6 +118,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.KeepEntries == 0 {
 		c.KeepEntries = 500
+	}
+	if c.Transport == nil {
+		c.Transport = nobody{}
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

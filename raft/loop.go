@@ -2,7 +2,9 @@ package raft
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"time"
 
 	etcdraft "go.etcd.io/raft/v3"
@@ -16,6 +18,8 @@ type event struct {
 	change  *raftpb.ConfChange
 	changed chan<- error
 	read    *read
+	// do is for what is rare.
+	do func(*loop) error
 }
 
 // loop steps raft. It never waits for anything but events.
@@ -34,6 +38,12 @@ type loop struct {
 	// uncommitted are the bytes that were proposed here and are not committed.
 	uncommitted int
 	reads       reads
+
+	changes   changes
+	ticks     int
+	progress  map[uint64]progress // of the others, while it leads
+	promoting map[uint64]bool
+	transfers transfers
 }
 
 func (n *Node) runLoop(ctx context.Context) error {
@@ -43,6 +53,10 @@ func (n *Node) runLoop(ctx context.Context) error {
 		term: status.GetTerm(), vote: status.GetVote(), commit: status.GetCommit(),
 	}
 	l.last, _ = n.mem.LastIndex()
+	if _, err := rand.Read(l.reads.epoch[:]); err != nil {
+		return fmt.Errorf("draw a name for reads: %w", err)
+	}
+	n.cfg.Transport.SetMembers(n.members.Load().members)
 	ticker := time.NewTicker(n.cfg.Tick)
 	defer ticker.Stop()
 	defer l.stop()
@@ -50,6 +64,8 @@ func (n *Node) runLoop(ctx context.Context) error {
 		l.campaign()
 		l.propose()
 		l.ask()
+		l.changeMembership()
+		l.watchTransfer()
 		for l.raw.HasReady() {
 			l.handle(l.raw.Ready())
 			l.ask()
@@ -65,6 +81,7 @@ func (n *Node) runLoop(ctx context.Context) error {
 		case <-ticker.C:
 			l.raw.Tick()
 			l.tickReads()
+			l.tickOthers()
 		case <-ctx.Done():
 			return nil
 		}
@@ -75,6 +92,8 @@ func (n *Node) runLoop(ctx context.Context) error {
 func (l *loop) stop() {
 	l.readable.Store(0)
 	l.proposals.close()
+	l.followed.Store(nil)
+	l.changed.notify()
 }
 
 func (l *loop) leads() bool { return l.state == etcdraft.StateLeader }
@@ -91,19 +110,39 @@ func (l *loop) campaign() {
 func (l *loop) step(e event) error {
 	switch {
 	case e.change != nil:
-		members, err := l.members.Load().apply(e.change, l.raw.ApplyConfChange(e.change))
-		if err == nil {
-			l.members.Store(&members)
-			l.publish()
-		}
-		e.changed <- err
+		e.changed <- l.apply(e.change)
 	case e.read != nil:
 		l.reads.waiting = append(l.reads.waiting, *e.read)
+	case e.do != nil:
+		return e.do(l)
 	default:
+		if err := l.amnesia(e.msg); err != nil {
+			return err
+		}
 		// What raft does not take is late or of no member: nothing follows from it.
 		if err := l.raw.Step(e.msg); err != nil && !errors.Is(err, etcdraft.ErrStepPeerNotFound) && !errors.Is(err, etcdraft.ErrProposalDropped) {
 			return err
 		}
+	}
+	return nil
+}
+
+// apply changes the membership.
+func (l *loop) apply(cc *raftpb.ConfChange) error {
+	before := l.members.Load()
+	if before.refuses(cc) {
+		return nil
+	}
+	members, err := before.apply(cc, l.raw.ApplyConfChange(cc))
+	if err != nil {
+		return err
+	}
+	l.setMembers(&members)
+	l.publish()
+	l.cfg.Log.Info("raft membership changed", "raft.id", l.id, "change", cc.GetType().String(), "member", cc.GetNodeId(),
+		"voters", len(members.conf.GetVoters()), "learners", len(members.conf.GetLearners()))
+	if cc.GetType() == raftpb.ConfChangeRemoveNode && cc.GetNodeId() == l.id {
+		return ErrRemoved
 	}
 	return nil
 }
@@ -148,9 +187,19 @@ func (l *loop) handle(rd etcdraft.Ready) {
 	}
 	if n := len(rd.Entries); n > 0 {
 		l.last = rd.Entries[n-1].GetIndex()
+		if l.changes.posed {
+			l.changes.posed, l.changes.at = false, l.last
+		}
+	}
+	if s := rd.Snapshot; !etcdraft.IsEmptySnap(s) {
+		l.last = s.GetMetadata().GetIndex()
+		if n := len(rd.Entries); n > 0 {
+			l.last = rd.Entries[n-1].GetIndex()
+		}
 	}
 	if rd.SoftState != nil {
 		l.roles(rd)
+		defer l.changed.notify() // when it is published
 	}
 	for _, e := range rd.CommittedEntries {
 		if l.leads() && e.GetTerm() == l.term && e.GetType() == raftpb.EntryNormal {
@@ -160,8 +209,14 @@ func (l *loop) handle(rd etcdraft.Ready) {
 	// Before anybody can learn that it is committed, a read must find it.
 	l.publish()
 	l.answer(rd.ReadStates)
+	var others []*raftpb.Message
 	for _, m := range rd.Messages {
-		l.send(m)
+		if !l.send(m) {
+			others = append(others, m)
+		}
+	}
+	if len(others) > 0 {
+		l.cfg.Transport.Send(others)
 	}
 }
 
@@ -177,6 +232,9 @@ func (l *loop) roles(rd etcdraft.Ready) {
 		return
 	}
 	l.uncommitted = 0
+	l.changes.posed, l.changes.at = false, 0
+	l.progress, l.promoting = nil, nil
+	l.followed.Store(nil)
 	if led {
 		l.ownFirst = 0
 		l.proposals.close()
@@ -186,6 +244,7 @@ func (l *loop) roles(rd etcdraft.Ready) {
 	l.ownFirst = l.last // the empty entry that raft began the term with
 	l.metrics.elected()
 	l.orders.put(order{elected: l.term})
+	l.observe()
 }
 
 // publish makes visible to other goroutines what the loop knows.
@@ -198,8 +257,9 @@ func (l *loop) publish() {
 	l.readable.Store(readable)
 }
 
-// send hands a message to whom it is for. There is nobody else in the group yet.
-func (l *loop) send(m *raftpb.Message) {
+// send hands a message to the goroutine it is for. It reports false if it is for another
+// member.
+func (l *loop) send(m *raftpb.Message) bool {
 	switch m.GetTo() {
 	case etcdraft.LocalAppendThread:
 		if len(m.GetResponses()) > 0 || len(m.GetEntries()) > 0 {
@@ -209,5 +269,8 @@ func (l *loop) send(m *raftpb.Message) {
 		}
 	case etcdraft.LocalApplyThread:
 		l.orders.put(order{apply: m})
+	default:
+		return false
 	}
+	return true
 }

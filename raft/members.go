@@ -18,13 +18,40 @@ type membership struct {
 	removed []uint64          // ids that must never come back
 }
 
-// voter reports whether id alone decides.
-func (m membership) onlyVoter(id uint64) bool {
+// find returns the member with an id, or nil.
+func (m *membership) find(id uint64) *api.RaftMember {
+	for _, member := range m.members {
+		if member.GetRaftId() == id {
+			return member
+		}
+	}
+	return nil
+}
+
+// voter reports whether id takes part in decisions.
+func (m *membership) voter(id uint64) bool { return slices.Contains(m.conf.GetVoters(), id) }
+
+// refuses reports whether a change must not be made: every member decides that alike when
+// it applies it.
+func (m *membership) refuses(cc *raftpb.ConfChange) bool {
+	id := cc.GetNodeId()
+	switch cc.GetType() {
+	case raftpb.ConfChangeRemoveNode:
+		return m.onlyVoter(id)
+	case raftpb.ConfChangeUpdateNode:
+		return m.find(id) == nil
+	default:
+		return slices.Contains(m.removed, id)
+	}
+}
+
+// onlyVoter reports whether id alone decides.
+func (m *membership) onlyVoter(id uint64) bool {
 	return len(m.conf.GetVoters()) == 1 && m.conf.GetVoters()[0] == id && len(m.conf.GetVotersOutgoing()) == 0
 }
 
 // apply returns the membership after a change that led to conf.
-func (m membership) apply(cc *raftpb.ConfChange, conf *raftpb.ConfState) (membership, error) {
+func (m *membership) apply(cc *raftpb.ConfChange, conf *raftpb.ConfState) (membership, error) {
 	id := cc.GetNodeId()
 	members := slices.DeleteFunc(slices.Clone(m.members), func(o *api.RaftMember) bool { return o.GetRaftId() == id })
 	removed := m.removed
@@ -35,7 +62,7 @@ func (m membership) apply(cc *raftpb.ConfChange, conf *raftpb.ConfState) (member
 	} else {
 		member := &api.RaftMember{}
 		if err := proto.Unmarshal(cc.GetContext(), member); err != nil {
-			return m, fmt.Errorf("read the new member %x: %w", id, err)
+			return *m, fmt.Errorf("read the new member %x: %w", id, err)
 		}
 		member.RaftId = id
 		members = append(members, member)

@@ -17,6 +17,7 @@ type metrics struct {
 	entries      prometheus.Histogram
 	bytes        prometheus.Counter
 	elections    prometheus.Counter
+	refused      prometheus.Counter
 	states       []prometheus.Collector
 
 	mu    sync.Mutex
@@ -51,6 +52,10 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 			Name: "skep_raft_elections_won_total",
 			Help: "How often this manager became the leader.",
 		}),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "skep_raft_refused_messages_total",
+			Help: "Raft messages that were not taken: of a removed or unknown member, for another one, or of a type that never travels.",
+		}),
 	}
 }
 
@@ -71,7 +76,7 @@ func (m *metrics) observe(n *Node) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return append([]prometheus.Collector{m.transactions, m.snapshots, m.flushes, m.entries, m.bytes, m.elections}, m.states...)
+	return append([]prometheus.Collector{m.transactions, m.snapshots, m.flushes, m.entries, m.bytes, m.elections, m.refused}, m.states...)
 }
 
 func (m *metrics) register() error {

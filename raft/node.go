@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	etcdraft "go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -38,6 +39,12 @@ type Node struct {
 	orders    *mailbox[order]           // to the applier
 
 	known    atomic.Pointer[known]
+	followed atomic.Pointer[map[uint64]progress] // by a leader
+	reach    reach
+	changed  signal
+	busy     atomic.Int64 // since when the appender writes, in nanoseconds after began; 0: it does not
+	applying atomic.Int64 // the applier, likewise
+	began    time.Time
 	members  atomic.Pointer[membership]
 	applied  atomic.Uint64
 	readable atomic.Uint64 // what a read here, now, must have applied; 0: not known
@@ -65,10 +72,23 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	}
 	defer n.metrics.unregister()
 
-	n.group, ctx = errgroup.WithContext(ctx)
+	// When ctx ends, all goes on until another leads.
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	outer := ctx
+	n.group, ctx = errgroup.WithContext(running)
 	n.group.Go(func() error { return n.runAppender(ctx) })
 	n.group.Go(func() error { return n.runApplier(ctx) })
 	n.group.Go(func() error { return n.runLoop(ctx) })
+	n.group.Go(func() error {
+		select {
+		case <-outer.Done():
+			n.handOver(ctx)
+			stop()
+		case <-ctx.Done():
+		}
+		return nil
+	})
 	err = n.group.Wait()
 
 	// Nobody proposes after Follow; what came before it and after the loop is here.
@@ -91,17 +111,59 @@ type Status struct {
 	Term       uint64
 	// Applied ≤ Commit ≤ LastIndex are indexes of the log.
 	Applied, Commit, LastIndex uint64
-	// Members are the members of the group, by id. They are shared: do not change them.
+	// Members are the members of the group, by id, with who leads and who can be reached.
 	Members []*api.RaftMember
+	// Learners are the ids of those that do not vote yet, Removed those of former members.
+	// They are shared: do not change them.
+	Learners, Removed []uint64
+	// Match is, on the leader, up to where each other member is known to have the log.
+	Match map[uint64]uint64
 }
 
 // Status returns the present status. It does not wait.
 func (n *Node) Status() Status {
-	applied, k := n.applied.Load(), n.known.Load()
-	return Status{
+	applied, k, m := n.applied.Load(), n.known.Load(), n.members.Load()
+	s := Status{
 		ID: n.id, Leader: k.lead, Term: k.term,
 		Applied: applied, Commit: k.commit, LastIndex: k.last,
-		Members: n.members.Load().members,
+		Learners: m.conf.GetLearners(), Removed: m.removed,
+	}
+	followed := map[uint64]progress{}
+	if p := n.followed.Load(); p != nil {
+		followed = *p
+		s.Match = map[uint64]uint64{}
+	}
+	for _, member := range m.members {
+		id := member.GetRaftId()
+		p, isFollowed := followed[id]
+		if isFollowed && id != n.id {
+			s.Match[id] = p.match
+		}
+		s.Members = append(s.Members, &api.RaftMember{
+			RaftId: id, NodeId: member.GetNodeId(), Addr: member.GetAddr(),
+			Status: &api.RaftMemberStatus{Leader: id == k.lead, Reachability: n.reachability(id, p, isFollowed)},
+		})
+	}
+	return s
+}
+
+// reachability says whether a member can be reached: the leader hears from it, others
+// know from the transport.
+func (n *Node) reachability(id uint64, p progress, followed bool) api.RaftMemberStatus_Reachability {
+	reachable, known := n.reach.get(id)
+	switch {
+	case id == n.id:
+		return api.RaftMemberStatus_REACHABLE
+	case followed && p.active && (reachable || !known):
+		return api.RaftMemberStatus_REACHABLE
+	case followed && p.seen:
+		return api.RaftMemberStatus_UNREACHABLE
+	case !known:
+		return api.RaftMemberStatus_UNKNOWN
+	case reachable:
+		return api.RaftMemberStatus_REACHABLE
+	default:
+		return api.RaftMemberStatus_UNREACHABLE
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"time"
 
 	etcdraft "go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -34,6 +35,7 @@ func New(cfg Config) (*Node, error) {
 		orders:    newMailbox[order](),
 		done:      make(chan struct{}),
 		rotation:  newRotation(cfg),
+		began:     time.Now(),
 
 		maxUncommitted: maxUncommitted,
 	}
@@ -61,6 +63,8 @@ func (n *Node) open() error {
 	switch {
 	case errors.Is(err, wal.ErrNone) && newest.any:
 		return fmt.Errorf("the raft log in %s is gone, though there are snapshots in %s: %s", logs.Dir, n.snapshots.Path, seal.AdviceRestore)
+	case errors.Is(err, wal.ErrNone) && n.cfg.Join != nil:
+		log, found, err = n.join(logs)
 	case errors.Is(err, wal.ErrNone):
 		log, found, err = n.bootstrap(logs)
 	}
@@ -130,7 +134,12 @@ func (n *Node) restore(dir string, newest candidate, found *wal.Recovered) error
 			return err
 		}
 	}
-	n.members.Store(&membership{conf: meta.Conf, members: meta.Members, removed: meta.Removed})
+	members := &membership{conf: meta.Conf, members: meta.Members, removed: meta.Removed}
+	if join := n.cfg.Join; join != nil && len(members.members) == 0 {
+		// The log will say so, and who was removed: until then this is who to answer.
+		members.members = join.Members
+	}
+	n.members.Store(members)
 	n.applied.Store(meta.Index)
 	n.mem = newMemLog(described, found.State, found.Entries)
 	n.known.Store(&known{term: found.State.Term, commit: max(found.State.Commit, meta.Index), last: found.LastIndex})
@@ -186,11 +195,22 @@ func (n *Node) bootstrap(logs wal.Config) (*wal.Log, *wal.Recovered, error) {
 	}, nil
 }
 
+// join makes the log of a member of a group that exists. All that is in it comes from there.
+func (n *Node) join(logs wal.Config) (*wal.Log, *wal.Recovered, error) {
+	log, err := wal.Create(logs, n.cfg.Join.ID, n.cfg.NodeID, wal.HardState{}, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	return log, &wal.Recovered{ID: n.cfg.Join.ID, Owner: n.cfg.NodeID}, nil
+}
+
 // recognize checks that the log is this node's.
 func (n *Node) recognize(dir string, found *wal.Recovered) error {
 	switch {
 	case found.Owner != n.cfg.NodeID:
 		return fmt.Errorf("the raft log in %s belongs to node %s, and this is node %s: give each manager a state directory of its own", dir, found.Owner, n.cfg.NodeID)
+	case n.cfg.Join != nil && n.cfg.Join.ID != found.ID:
+		return fmt.Errorf("the raft log in %s belongs to raft member %x, and the group calls this node %x: it was a member before; remove the raft directory and join again", dir, found.ID, n.cfg.Join.ID)
 	case n.cfg.ID != 0 && n.cfg.ID != found.ID:
 		return fmt.Errorf("the raft log in %s belongs to raft member %x, and this is %x: give each manager a state directory of its own", dir, found.ID, n.cfg.ID)
 	}

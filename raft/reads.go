@@ -17,6 +17,10 @@ type reads struct {
 	asked   map[uint64][]read // by number of the round
 	round   uint64
 	ticks   int // since the last round
+	// epoch tells the rounds of this process from those of others and of earlier ones: the
+	// leader takes two with one name for one, and answers with what was committed at
+	// the first.
+	epoch [8]byte
 }
 
 // read is one call of ReadIndex. Nobody takes the answer once left is closed, but there is
@@ -69,7 +73,9 @@ func (l *loop) ask() {
 	l.reads.asked[l.reads.round] = l.reads.waiting
 	l.reads.waiting = nil
 	l.reads.ticks = 0
-	l.raw.ReadIndex(binary.BigEndian.AppendUint64(nil, l.reads.round))
+	name := binary.BigEndian.AppendUint64(nil, l.reads.round)
+	name = append(binary.BigEndian.AppendUint64(name, l.id), l.reads.epoch[:]...)
+	l.raw.ReadIndex(name)
 }
 
 // answer answers the rounds that raft is done with.
