@@ -20,6 +20,15 @@
 //     replaces it while the member runs: at any moment the files open with the new key
 //     and the one before it.
 //
+// A member of several proposes only while it leads. Every message to others leaves through the
+// [Transport]; those that say that something is durable leave after the sync. A new member of a
+// native group learns first and is made a voter by the leader once it has caught up; changes of
+// membership are made one at a time, and one that would leave no reachable majority is
+// refused. The id of a member that was removed never comes back, and [Node.Run] of one that learns that
+// it was removed returns [ErrRemoved]. A leader hands over before it ends, and when its disk
+// or state machine stalls for longer than an election takes. A member that a leader knows to have had
+// more than it has now stops: it was restored from a copy.
+//
 // Run owns three goroutines. The raft loop steps RawNode and never waits for disk or
 // network. The appender takes all that was handed to it while it was busy, writes it
 // at once and syncs once: the slower the disk, the larger the batches, and an idle

@@ -270,7 +270,7 @@ func (g *group) leader() *running {
 				return r
 			}
 		}
-		time.Sleep(10 * time.Millisecond)
+		<-time.After(10 * time.Millisecond) // of the bubble
 	}
 	g.t.Fatal("nobody leads")
 	return nil
@@ -280,7 +280,7 @@ func (g *group) leader() *running {
 func (g *group) settle(what string, ok func(raft.Status) bool) {
 	g.t.Helper()
 	for range 3000 {
-		time.Sleep(10 * time.Millisecond)
+		<-time.After(10 * time.Millisecond) // of the bubble
 		same, index := true, uint64(0)
 		for _, r := range g.running {
 			s := r.node.Status()
