@@ -78,6 +78,8 @@ func routeOf(fullMethod string) Route {
 		api.Raft_ProcessRaftMessage_FullMethodName,
 		api.Raft_StreamRaftMessage_FullMethodName,
 		api.Raft_ResolveAddress_FullMethodName,
+		skep.Replication_Messages_FullMethodName,
+		skep.Replication_Snapshot_FullMethodName,
 		skep.Local_Status_FullMethodName,
 		skep.Local_TaskLogs_FullMethodName,
 		skep.Local_Unlock_FullMethodName,
