@@ -1,0 +1,179 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"skep/api"
+	"skep/api/skep"
+)
+
+// Transport sends a member's messages to the others. Its methods may be called at once, and
+// before Run: what is sent then waits in the queues.
+type Transport struct {
+	cfg     Config
+	metrics *metrics
+	started atomic.Bool
+
+	mu      sync.Mutex
+	peers   map[uint64]*member
+	changed chan struct{} // has one element when peers may differ from what runs
+}
+
+// New returns a transport without members.
+func New(cfg Config) (*Transport, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return &Transport{cfg: cfg, metrics: newMetrics(), peers: map[uint64]*member{}, changed: make(chan struct{}, 1)}, nil
+}
+
+// Bind says for whom the transport works, where the member can be made only after its
+// transport. It comes before all other methods.
+func (t *Transport) Bind(self uint64, host Host) { t.cfg.Self, t.cfg.Host = self, host }
+
+// Run carries messages until ctx ends. When it returns, all goroutines that it started have
+// ended and no connection is left. It may be called once.
+func (t *Transport) Run(ctx context.Context) error {
+	switch {
+	case t.cfg.Host == nil || t.cfg.Self == 0:
+		return errors.New("raft transport: it works for nobody: set Config.Self and Config.Host, or call Bind")
+	case t.started.Swap(true):
+		return errors.New("raft transport: Run was called before")
+	}
+	if err := t.metrics.register(t.cfg.Metrics); err != nil {
+		return fmt.Errorf("register the metrics of the raft transport: %w", err)
+	}
+	defer t.metrics.unregister(t.cfg.Metrics)
+	var all sync.WaitGroup
+	defer all.Wait()
+	ctx, stopAll := context.WithCancel(ctx)
+	defer stopAll()
+	running := map[*member]context.CancelFunc{}
+	for {
+		peers := t.members()
+		for p, stop := range running {
+			if peers[p.id] != p {
+				stop()
+				delete(running, p)
+			}
+		}
+		for _, p := range peers {
+			if running[p] == nil {
+				ctx, stop := context.WithCancel(ctx) //nolint:fatcontext // each member's is a child of Run's
+				running[p] = stop
+				all.Go(func() { p.run(ctx) })
+			}
+		}
+		select {
+		case <-t.changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// members returns a copy of who is there.
+func (t *Transport) members() map[uint64]*member {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := make(map[uint64]*member, len(t.peers))
+	for id, p := range t.peers {
+		out[id] = p
+	}
+	return out
+}
+
+// SetMembers says who the members are and where they are reached. The one that sends may be
+// among them. Connections to others are closed, connections to another address are replaced.
+func (t *Transport) SetMembers(members []*api.RaftMember) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	peers := make(map[uint64]*member, len(members))
+	for _, m := range members {
+		if m.GetRaftId() == t.cfg.Self {
+			continue
+		}
+		p := t.peers[m.GetRaftId()]
+		if p == nil || p.nodeID != m.GetNodeId() {
+			p = newMember(t, m)
+		}
+		p.setAddr(m.GetAddr())
+		peers[p.id] = p
+	}
+	t.peers = peers
+	select {
+	case t.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Send hands messages over, in order for each receiver. What finds its queue full is dropped
+// and reported, and so is what is too large to send; what is for nobody who is a member is
+// dropped. The messages must not be changed any more.
+func (t *Transport) Send(messages []*raftpb.Message) {
+	var full []uint64
+	t.mu.Lock()
+	for _, m := range messages {
+		p := t.peers[m.GetTo()]
+		if p == nil {
+			continue
+		}
+		switch m.GetType() {
+		case raftpb.MsgProp: // nobody takes it: who wants to propose asks the leader
+		case raftpb.MsgSnap:
+			p.snapshots.offer(m)
+		default:
+			p.snapshots.outdate(m)
+			if !p.queue.put(m) {
+				t.metrics.dropped.Inc()
+				if len(full) == 0 || full[len(full)-1] != p.id {
+					full = append(full, p.id)
+				}
+			}
+		}
+	}
+	t.mu.Unlock()
+	for _, id := range full {
+		t.cfg.Host.ReportUnreachable(id)
+	}
+}
+
+// Announce tells all members what the state of this one amounts to at an index.
+func (t *Transport) Announce(index uint64, hash []byte) {
+	h := &skep.StateHash{Index: index, Hash: hash}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.peers {
+		p.queue.announce(h)
+	}
+}
+
+// Reachable reports whether a connection to a member stands.
+func (t *Transport) Reachable(id uint64) bool {
+	t.mu.Lock()
+	p := t.peers[id]
+	t.mu.Unlock()
+	return p != nil && p.link.Load() != nil
+}
+
+// resolve asks the members to whom a connection stands where another one is.
+func (t *Transport) resolve(ctx context.Context, id uint64) string {
+	for _, p := range t.members() {
+		l := p.link.Load()
+		if l == nil || p.id == id {
+			continue
+		}
+		r, err := api.NewRaftClient(l.conn).ResolveAddress(ctx, &api.ResolveAddressRequest{RaftId: id})
+		if err == nil && r.GetAddr() != "" {
+			return r.GetAddr()
+		}
+	}
+	return ""
+}
