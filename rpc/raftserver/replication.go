@@ -1,0 +1,81 @@
+package raftserver
+
+import (
+	"google.golang.org/grpc"
+
+	"skep/api/skep"
+	"skep/model"
+)
+
+// Replication serves skep.v1.Replication: what managers of ours send each other.
+type Replication struct {
+	skep.UnimplementedReplicationServer
+	// Raft says who the members are, and takes their messages. Required.
+	Raft *Raft
+}
+
+// Messages takes batches of messages until the stream ends. A batch is answered when its
+// messages are queued; nothing waits for them to be carried out.
+func (s *Replication) Messages(stream grpc.BidiStreamingServer[skep.MessagesRequest, skep.MessagesResponse]) error {
+	r, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	hello := r.GetHello()
+	if hello == nil {
+		return model.Errorf(model.Invalid, "the first message of a stream says who sends and to whom: hello is missing")
+	}
+	if _, err := s.Raft.sender(stream.Context(), hello.GetFrom()); err != nil {
+		return err
+	}
+	if id := s.Raft.Member.ID(); hello.GetTo() != id {
+		s.Raft.Metrics.rejected(misdirected)
+		return model.Errorf(model.Precondition, "this manager is raft member %x and not %x: ask another manager for the address", id, hello.GetTo())
+	}
+	if err := stream.Send(&skep.MessagesResponse{}); err != nil {
+		return err
+	}
+	s.Raft.Member.ReportReachable(hello.GetFrom())
+	for {
+		if err := s.batch(stream, hello.GetFrom(), r); err != nil {
+			return err
+		}
+		if r, err = stream.Recv(); err != nil {
+			return err
+		}
+	}
+}
+
+// batch takes a batch.
+func (s *Replication) batch(stream grpc.BidiStreamingServer[skep.MessagesRequest, skep.MessagesResponse], id uint64, r *skep.MessagesRequest) error {
+	from, err := s.Raft.sender(stream.Context(), id)
+	if err != nil {
+		return err
+	}
+	for _, m := range r.GetMessages() {
+		if m.GetFrom() != id {
+			s.Raft.Metrics.rejected(mismatch)
+			return model.Errorf(model.Denied, "on a stream of raft member %x comes a message of %x", id, m.GetFrom())
+		}
+		if !s.Raft.wanted(from, m) {
+			continue
+		}
+		if err := s.Raft.Member.Step(stream.Context(), m); err != nil {
+			return err
+		}
+	}
+	s.hashes(from, r.GetHashes())
+	if r.GetAck() == 0 {
+		return nil
+	}
+	return stream.Send(&skep.MessagesResponse{Ack: r.GetAck()})
+}
+
+func (s *Replication) hashes(from sender, hashes []*skep.StateHash) {
+	if s.Raft.Hashes == nil {
+		return
+	}
+	for _, h := range hashes {
+		s.Raft.Hashes(from.GetRaftId(), h.GetIndex(), h.GetHash())
+	}
+}
