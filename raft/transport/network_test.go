@@ -28,39 +28,65 @@ import (
 	"skep/rpc/raftserver"
 )
 
+// lingering is how long gRPC may take to say farewell.
+const lingering = 10 * time.Second
+
 // network connects managers in memory.
 type network struct {
 	mu        sync.Mutex
 	listeners map[string]*bufconn.Listener
 	cables    []*cable
 	dead      map[string]bool // addresses from which nothing comes and to which nothing gets
-	rate      int             // bytes a second that a connection carries; 0: no bound
+	rate      int             // bytes a second that the link to an address carries; 0: no bound
+	busy      map[string]time.Time
 	dials     map[string]int
 	carried   int
 }
 
-func newNetwork() *network {
-	return &network{listeners: map[string]*bufconn.Listener{}, dead: map[string]bool{}, dials: map[string]int{}}
+func newNetwork(t testing.TB) *network {
+	// gRPC goes on for a while after Close where a link is slow. In a bubble this takes no time.
+	t.Cleanup(func() { <-time.After(lingering) })
+	return &network{listeners: map[string]*bufconn.Listener{}, dead: map[string]bool{}, dials: map[string]int{}, busy: map[string]time.Time{}}
 }
 
 // cable is the dialing end of a connection.
 type cable struct {
 	net.Conn
-	n    *network
-	addr string
+	n      *network
+	addr   string
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (c *cable) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
 }
 
 // Write loses what is written while the address is dead, as an IP network does.
 func (c *cable) Write(p []byte) (int, error) {
 	c.n.mu.Lock()
-	dead, rate := c.n.dead[c.addr], c.n.rate
+	dead := c.n.dead[c.addr]
 	c.n.carried += len(p)
+	var wait time.Duration
+	if c.n.rate > 0 { // all connections share the link
+		free := c.n.busy[c.addr]
+		if now := time.Now(); free.Before(now) {
+			free = now
+		}
+		free = free.Add(time.Duration(len(p)) * time.Second / time.Duration(c.n.rate))
+		c.n.busy[c.addr], wait = free, time.Until(free)
+	}
 	c.n.mu.Unlock()
 	if dead {
 		return len(p), nil
 	}
-	if rate > 0 {
-		<-time.After(time.Duration(len(p)) * time.Second / time.Duration(rate))
+	if wait > 0 {
+		select {
+		case <-time.After(wait):
+		case <-c.closed:
+			return 0, net.ErrClosed
+		}
 	}
 	return c.Conn.Write(p)
 }
@@ -81,7 +107,7 @@ func (n *network) dial(ctx context.Context, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &cable{conn, n, addr}
+	c := &cable{Conn: conn, n: n, addr: addr, closed: make(chan struct{})}
 	n.mu.Lock()
 	n.cables = append(n.cables, c)
 	n.mu.Unlock()
@@ -162,6 +188,10 @@ type manager struct {
 	srv     *raftserver.Raft
 	stopped func()
 
+	raft        api.RaftServer
+	replication skep.ReplicationServer // nil: it is a stock manager
+	services    []func(grpc.ServiceRegistrar)
+
 	mu        sync.Mutex
 	members   []*api.RaftMember
 	removed   []uint64
@@ -175,10 +205,11 @@ type manager struct {
 	opened    int
 	partial   map[string]*partial
 	whole     [][]byte
-	received  int // bytes of snapshots, repeated ones too
+	received  int                   // bytes of snapshots, repeated ones too
+	stepped   func(*raftpb.Message) // instead of noting it
 }
 
-type option func(*manager, *transport.Config, *[]func(grpc.ServiceRegistrar))
+type option func(*manager, *transport.Config)
 
 // start starts a manager at addr. It ends with the test, or by stop.
 func (n *network) start(t testing.TB, id uint64, options ...option) *manager {
@@ -191,20 +222,19 @@ func (n *network) start(t testing.TB, id uint64, options ...option) *manager {
 		return client.Dial(addr, named(m.node), grpc.WithContextDialer(n.dial))
 	}}
 	m.srv = &raftserver.Raft{Member: m, Members: m.Members, Removed: m.Removeds, Hashes: m.hash}
-	services := []func(grpc.ServiceRegistrar){
-		func(r grpc.ServiceRegistrar) { api.RegisterRaftServer(r, m.srv) },
-		func(r grpc.ServiceRegistrar) {
-			skep.RegisterReplicationServer(r, &raftserver.Replication{Raft: m.srv})
-		},
-	}
+	m.raft, m.replication = m.srv, &raftserver.Replication{Raft: m.srv}
 	for _, o := range options {
-		o(m, &cfg, &services)
+		o(m, &cfg)
+	}
+	m.services = []func(grpc.ServiceRegistrar){func(r grpc.ServiceRegistrar) { api.RegisterRaftServer(r, m.raft) }}
+	if m.replication != nil {
+		m.services = append(m.services, func(r grpc.ServiceRegistrar) { skep.RegisterReplicationServer(r, m.replication) })
 	}
 	var err error
 	if m.tr, err = transport.New(cfg); err != nil {
 		t.Fatal(err)
 	}
-	m.serve(m.addr, services...)
+	m.serve(m.addr, m.services...)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -245,11 +275,15 @@ func (m *manager) serve(addr string, services ...func(grpc.ServiceRegistrar)) {
 func know(managers ...*manager) {
 	var members []*api.RaftMember
 	for _, m := range managers {
-		members = append(members, &api.RaftMember{RaftId: m.id, NodeId: m.node, Addr: m.addr})
+		members = append(members, m.member())
 	}
 	for _, m := range managers {
 		m.knows(members...)
 	}
+}
+
+func (m *manager) member() *api.RaftMember {
+	return &api.RaftMember{RaftId: m.id, NodeId: m.node, Addr: m.addr}
 }
 
 func (m *manager) knows(members ...*api.RaftMember) {
@@ -278,6 +312,10 @@ func (m *manager) Removeds() []uint64 {
 func (m *manager) ID() uint64 { return m.id }
 
 func (m *manager) Step(_ context.Context, msg *raftpb.Message) error {
+	if m.stepped != nil {
+		m.stepped(msg)
+		return nil
+	}
 	m.set(func() { m.got = append(m.got, msg) })
 	return nil
 }

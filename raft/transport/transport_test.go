@@ -1,6 +1,7 @@
 package transport_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -8,12 +9,16 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/grpc"
+
+	"skep/api"
+	"skep/raft/transport"
 )
 
 // pair is two managers that know each other, and have connections.
 func pair(t *testing.T) (*network, *manager, *manager) {
 	t.Helper()
-	n := newNetwork()
+	n := newNetwork(t)
 	a, b := n.start(t, 1), n.start(t, 2)
 	know(a, b)
 	synctest.Wait()
@@ -121,6 +126,160 @@ func TestAMemberThatIsRemovedLosesItsConnectionAtOnce(t *testing.T) {
 		synctest.Wait()
 		if b.tr.Reachable(1) {
 			t.Error("there is a connection to a removed member")
+		}
+	})
+}
+
+func TestSendNeverWaitsAndReportsWhatItDrops(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n, a, b := pair(t)
+		n.set(func() { n.dead["host2"] = true })
+		before, began := a.lost, time.Now()
+		for i := range uint64(20_000) {
+			a.tr.Send([]*raftpb.Message{a.message(raftpb.MsgApp, b, i)})
+		}
+		if time.Since(began) > 0 {
+			t.Errorf("it took %s", time.Since(began))
+		}
+		if a.lost == before {
+			t.Error("what was dropped was not reported")
+		}
+		huge := a.message(raftpb.MsgApp, b, 1)
+		huge.Entries = []*raftpb.Entry{{Data: make([]byte, 5<<20)}}
+		before = a.lost
+		a.tr.Send([]*raftpb.Message{huge})
+		if a.lost == before {
+			t.Error("a message that nobody takes was not reported")
+		}
+	})
+}
+
+func TestHeartbeatsDoNotStarveBehindEntriesAndASnapshotOnASlowLink(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n, a, b := pair(t)
+		n.set(func() { n.rate = 128 << 10 }) // one Mbit/s
+		var last time.Time
+		var worst time.Duration
+		beats := 0
+		b.stepped = func(m *raftpb.Message) {
+			if m.GetType() == raftpb.MsgHeartbeat {
+				if beats++; beats > 1 {
+					worst = max(worst, time.Since(last))
+				}
+				last = time.Now()
+			}
+		}
+		data := a.holds(10, 1<<20)
+		a.tr.Send([]*raftpb.Message{a.snapshotMessage(b, 9)})
+		for i := range uint64(250) { // 20 s
+			if i < 50 { // 16 KB each
+				m := a.message(raftpb.MsgApp, b, i)
+				m.Entries = []*raftpb.Entry{{Data: make([]byte, 16<<10)}}
+				a.tr.Send([]*raftpb.Message{m})
+			}
+			a.tr.Send([]*raftpb.Message{a.message(raftpb.MsgHeartbeat, b, i)})
+			time.Sleep(80 * time.Millisecond)
+		}
+		synctest.Wait()
+		if beats < 100 || worst > 1600*time.Millisecond {
+			t.Errorf("%d heartbeats, %s between two of them", beats, worst)
+		}
+		if !a.sees(2) || a.lost > 0 {
+			t.Errorf("a link that is slow was taken for a broken one: lost %d", a.lost)
+		}
+		if len(b.whole) != 1 || !slices.Equal(b.whole[0], data) {
+			t.Errorf("%d snapshots", len(b.whole))
+		}
+	})
+}
+
+func TestAMemberThatMovedIsFoundAtTheAddressThatItsGroupSays(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n, a, b := pair(t)
+		b.serve("elsewhere", b.services...)
+		a.knows(a.member(), &api.RaftMember{RaftId: 2, NodeId: "node2", Addr: "elsewhere"})
+		synctest.Wait()
+		a.tr.Send([]*raftpb.Message{a.message(raftpb.MsgHeartbeat, b, 9)})
+		synctest.Wait()
+		if got := b.messages(); !slices.Equal(got, []string{"1:9"}) || n.dials["elsewhere"] != 1 {
+			t.Errorf("got %v, dialed %v", got, n.dials)
+		}
+	})
+}
+
+func TestWhoeverAnswersInAMembersPlaceGetsNothingAndAnotherMemberIsAsked(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		a, b, c := n.start(t, 1), n.start(t, 2), n.start(t, 3)
+		know(a, b, c)
+		// a believes that b is where c is; c knows better.
+		a.knows(a.member(), &api.RaftMember{RaftId: 2, NodeId: "node2", Addr: "host3"}, c.member())
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if !a.sees(2) {
+			t.Fatal("the member was not found")
+		}
+		a.tr.Send([]*raftpb.Message{a.message(raftpb.MsgVote, b, 9)})
+		synctest.Wait()
+		if got := b.messages(); !slices.Equal(got, []string{"1:9"}) {
+			t.Errorf("the member got %v", got)
+		}
+		if got := c.messages(); len(got) > 0 {
+			t.Errorf("the one in its place got %v", got)
+		}
+	})
+}
+
+func TestAMemberThatIsAwayIsTriedAtOnceWhenThereIsAMessage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n, a, b := pair(t)
+		b.stopped()
+		time.Sleep(30 * time.Second) // until the pauses are long
+		synctest.Wait()
+		b2 := n.start(t, 2)
+		know(a, b2)
+		a.tr.Send([]*raftpb.Message{a.message(raftpb.MsgVote, b, 9)})
+		time.Sleep(200 * time.Millisecond)
+		a.tr.Send([]*raftpb.Message{a.message(raftpb.MsgVote, b, 10)})
+		synctest.Wait()
+		got := b2.messages()
+		if len(got) == 0 || got[len(got)-1] != "1:10" {
+			t.Errorf("got %v", got)
+		}
+	})
+}
+
+func TestStateHashesAreAnnounced(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, a, b := pair(t)
+		a.tr.Announce(5, []byte("abc"))
+		a.tr.Announce(6, []byte("def"))
+		synctest.Wait()
+		if !slices.Equal(b.hashes, []string{"1 5 abc", "1 6 def"}) {
+			t.Errorf("got %v", b.hashes)
+		}
+	})
+}
+
+func TestATransportNeedsAHostAndRunsOnce(t *testing.T) {
+	t.Parallel()
+	if _, err := transport.New(transport.Config{}); err == nil {
+		t.Error("without a way to dial there is a transport")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		_, a, _ := pair(t)
+		if a.tr.Run(t.Context()) == nil {
+			t.Error("it ran twice")
+		}
+		lonely, err := transport.New(transport.Config{Dial: func(string) (*grpc.ClientConn, error) { return nil, errors.ErrUnsupported }})
+		if err != nil || lonely.Run(t.Context()) == nil {
+			t.Errorf("it ran for nobody: %v", err)
 		}
 	})
 }
