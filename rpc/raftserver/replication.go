@@ -1,6 +1,7 @@
 package raftserver
 
 import (
+	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/grpc"
 
 	"skep/api/skep"
@@ -56,6 +57,10 @@ func (s *Replication) batch(stream grpc.BidiStreamingServer[skep.MessagesRequest
 		if m.GetFrom() != id {
 			s.Raft.Metrics.rejected(mismatch)
 			return model.Errorf(model.Denied, "on a stream of raft member %x comes a message of %x", id, m.GetFrom())
+		}
+		if m.GetType() == raftpb.MsgSnap { // it comes with its state, by Snapshot
+			s.Raft.Metrics.rejected(unexpected)
+			continue
 		}
 		if !s.Raft.wanted(from, m) {
 			continue

@@ -90,7 +90,7 @@ func (s *Raft) sender(ctx context.Context, from uint64) (sender, error) {
 
 // wanted reports whether a message is one to take; what is not is dropped and counted.
 func (s *Raft) wanted(from sender, m *raftpb.Message) bool {
-	reason := ""
+	var reason string
 	switch t := m.GetType(); {
 	case m.GetTo() != s.Member.ID():
 		reason = misdirected
