@@ -161,7 +161,7 @@ func (w *watch) answered(number uint64) {
 // arm begins to wait for the oldest acknowledgement.
 func (w *watch) arm() {
 	if !w.over {
-		bytes := time.Duration(w.asked[0].bytes - w.acked)
-		w.timer.Reset(w.timeout + bytes*time.Second/allowance)
+		bytes := w.asked[0].bytes - w.acked
+		w.timer.Reset(w.timeout + time.Duration(bytes*uint64(time.Second)/allowance))
 	}
 }

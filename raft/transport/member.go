@@ -257,7 +257,7 @@ func (p *member) serve(ctx context.Context, l *link) error {
 	}()
 	defer func() {
 		l.cancel(errors.New("the connection is given up"))
-		for range ended { //nolint:revive // until it is closed
+		for range ended {
 		}
 	}()
 	idle := time.NewTicker(p.t.cfg.Timeout / 2)

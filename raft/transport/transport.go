@@ -66,7 +66,7 @@ func (t *Transport) Run(ctx context.Context) error {
 		}
 		for _, p := range peers {
 			if running[p] == nil {
-				ctx, stop := context.WithCancel(ctx) //nolint:fatcontext // each member's is a child of Run's
+				ctx, stop := context.WithCancel(ctx)
 				running[p] = stop
 				all.Go(func() { p.run(ctx) })
 			}
