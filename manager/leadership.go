@@ -2,7 +2,14 @@ package manager
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 
+	"google.golang.org/grpc"
+
+	"skep/api"
+	"skep/model"
 	"skep/rpc"
 )
 
@@ -11,18 +18,16 @@ type leadership struct{ m *Manager }
 
 // Leader says who leads. This manager does from when it has founded the swarm,
 // if need be, and its leader's parts run.
-func (l leadership) Leader() (rpc.LeaderInfo, <-chan struct{}) {
-	serving, changed := l.m.serving.get()
-	if serving {
-		return rpc.LeaderInfo{Self: true, NodeID: l.m.cfg.Identity.NodeID(), Addr: l.m.cfg.Addr}, changed
-	}
-	return rpc.LeaderInfo{}, changed
-}
+func (l leadership) Leader() (rpc.LeaderInfo, <-chan struct{}) { return l.m.leader.get() }
 
 // ReadBarrier waits until the store has what raft's read point asks for. Nothing
 // can be read of a swarm that is being founded.
 func (l leadership) ReadBarrier(ctx context.Context) error {
-	index, err := l.m.raft.ReadIndex(ctx)
+	node := l.m.raft.Load()
+	if node == nil {
+		return errNoLog()
+	}
+	index, err := node.ReadIndex(ctx)
 	if err != nil {
 		return err
 	}
@@ -30,4 +35,75 @@ func (l leadership) ReadBarrier(ctx context.Context) error {
 		return err
 	}
 	return l.m.AwaitServing(ctx)
+}
+
+// Connect returns the connection to the leader, which raft's messages take too.
+func (l leadership) Connect(leader rpc.LeaderInfo) (grpc.ClientConnInterface, error) {
+	return l.m.conns.to(leader.Addr)
+}
+
+// Absence says why nobody leads, as far as this manager can tell.
+func (l leadership) Absence() string {
+	node := l.m.raft.Load()
+	if node == nil {
+		return l.m.Waits()
+	}
+	var away []string
+	status := node.Status()
+	for _, member := range status.Members {
+		if member.GetStatus().GetReachability() == api.RaftMemberStatus_UNREACHABLE {
+			away = append(away, fmt.Sprintf("%s at %s", l.m.nameOf(member.GetNodeId()), member.GetAddr()))
+		}
+	}
+	if len(away) == 0 {
+		return ""
+	}
+	slices.Sort(away)
+	return fmt.Sprintf("of %d managers this one cannot reach %s: start them, or mend the network between them",
+		len(status.Members), strings.Join(away, ", "))
+}
+
+// nameOf is what people call a node.
+func (m *Manager) nameOf(id string) string {
+	if n, ok := m.store.Read().Nodes.Get(id); ok && n.GetDescription().GetHostname() != "" {
+		return n.GetDescription().GetHostname()
+	}
+	return "node " + id
+}
+
+func errNoLog() error {
+	return model.Errorf(model.Unavailable, "this manager is joining the others and has no log yet")
+}
+
+// watchLeader keeps what leadership says until ctx ends: this manager when its leader's
+// parts run, else the member that raft names, if it is another.
+func (m *Manager) watchLeader(ctx context.Context) {
+	node := m.raft.Load()
+	for ctx.Err() == nil {
+		changed := node.Changed()
+		serving, served := m.serving.get()
+		m.leader.set(m.leaderNow(serving))
+		select {
+		case <-changed:
+		case <-served:
+		case <-ctx.Done():
+		}
+	}
+	m.leader.set(rpc.LeaderInfo{})
+}
+
+func (m *Manager) leaderNow(serving bool) rpc.LeaderInfo {
+	if serving {
+		return rpc.LeaderInfo{Self: true, NodeID: m.cfg.Identity.NodeID(), Addr: m.cfg.Addr}
+	}
+	status := m.raft.Load().Status()
+	if status.Leader == 0 || status.Leader == status.ID {
+		return rpc.LeaderInfo{}
+	}
+	for _, member := range status.Members {
+		if member.GetRaftId() == status.Leader {
+			return rpc.LeaderInfo{NodeID: member.GetNodeId(), Addr: member.GetAddr()}
+		}
+	}
+	return rpc.LeaderInfo{}
 }

@@ -7,24 +7,26 @@ import (
 	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 
 	"skep/api"
 	"skep/ca"
 	"skep/loop"
 	"skep/model"
 	"skep/raft"
+	"skep/raft/transport"
 	"skep/rpc"
 	"skep/rpc/raftserver"
 	"skep/store"
 	"skep/vfs"
 )
 
-// Config is what a Manager is made of. All but Founding, Now, Log and Metrics is
-// required.
+// Config is what a Manager is made of. Identity, FS, Dir, RaftKey and Addr are required.
 type Config struct {
 	// Identity is the node's. Its role is manager.
 	Identity *ca.Identity
@@ -34,8 +36,18 @@ type Config struct {
 	RaftKey [ca.RaftKeySize]byte
 	// Addr is the address that other nodes reach this manager at.
 	Addr string
-	// Founding is set until the swarm is founded, by its first manager only.
+	// Founding is set until the swarm is founded, by its first manager only. A manager
+	// that neither founds nor has a log joins the others.
 	Founding *Founding
+	// Dial returns a connection to the manager at an address with this node's certificate.
+	// Nil: there are no others.
+	Dial func(addr string) (*grpc.ClientConn, error)
+	// Managers are the addresses of the others that this one may ask to let it join.
+	Managers func() []string
+	// Opened is told this manager's raft id when its log is there. Nil: nobody is.
+	Opened func(raftID uint64) error
+	// Version is what this manager says it runs.
+	Version string
 	// Now is the wall clock of certificates and stored times; nil is time.Now.
 	Now func() time.Time
 	Log *slog.Logger
@@ -48,17 +60,24 @@ type Manager struct {
 	cfg     Config
 	store   *store.Store
 	replica *replica
-	raft    *raft.Node
-	metrics *loop.Metrics
+	// raft is nil until there is a log: a manager that joins is told who it is.
+	raft      atomic.Pointer[raft.Node]
+	transport *transport.Transport
+	conns     conns
+	metrics   *loop.Metrics
 	// serving is whether this manager leads and answers what only a leader may.
 	serving watched[bool]
+	// leader is who leads, this manager only when it serves.
+	leader watched[rpc.LeaderInfo]
+	// waits says what a manager without a log waits for.
+	waits watched[string]
 	// stopping is closed when Run is about to end.
 	stopping chan struct{}
 	services services
 }
 
-// New opens the raft log and restores the state it holds. Its errors are for an
-// operator: they name the file and what to do.
+// New opens the raft log, if there is one, and restores the state it holds. Its errors are
+// for an operator: they name the file and what to do.
 func New(cfg Config) (*Manager, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -66,7 +85,18 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	m := &Manager{cfg: cfg, stopping: make(chan struct{})}
+	if cfg.Dial == nil {
+		cfg.Dial = func(addr string) (*grpc.ClientConn, error) {
+			return nil, fmt.Errorf("reach the manager at %s: this one reaches no others", addr)
+		}
+	}
+	if cfg.Managers == nil {
+		cfg.Managers = func() []string { return nil }
+	}
+	if cfg.Opened == nil {
+		cfg.Opened = func(uint64) error { return nil }
+	}
+	m := &Manager{cfg: cfg, stopping: make(chan struct{}), conns: conns{dial: cfg.Dial}}
 	m.store = store.New(store.Config{Now: cfg.Now, Logger: cfg.Log, Metrics: cfg.Metrics})
 	m.replica = &replica{store: m.store}
 	if cfg.Metrics != nil {
@@ -79,19 +109,41 @@ func New(cfg Config) (*Manager, error) {
 		}
 	}
 	var err error
-	m.raft, err = raft.New(raft.Config{
-		FS: cfg.FS, Dir: cfg.Dir, Key: cfg.RaftKey,
-		NodeID: cfg.Identity.NodeID(), Addr: cfg.Addr,
-		StateMachine: m.replica, Log: cfg.Log, Metrics: cfg.Metrics,
-	})
+	if m.transport, err = transport.New(transport.Config{Dial: cfg.Dial, Log: cfg.Log, Metrics: cfg.Metrics}); err != nil {
+		return nil, err
+	}
+	exists, err := raft.Exists(cfg.FS, cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
-	m.store.SetLog(m.raft)
+	if exists || cfg.Founding != nil {
+		if err := m.open(nil); err != nil {
+			return nil, err
+		}
+	} else {
+		m.waits.set("asks the managers to take it into their group")
+	}
 	m.services = m.newServices()
 	// The servers may answer before Run does: what they have is known, not ready.
 	m.setHealth(api.HealthCheckResponse_NOT_SERVING)
 	return m, nil
+}
+
+// open opens the log, or makes one: that of a new group, or of the one that let it join.
+func (m *Manager) open(join *raft.JoinInfo) error {
+	node, err := raft.New(raft.Config{
+		FS: m.cfg.FS, Dir: m.cfg.Dir, Key: m.cfg.RaftKey,
+		NodeID: m.cfg.Identity.NodeID(), Addr: m.cfg.Addr, Join: join, Transport: m.transport,
+		StateMachine: m.replica, Log: m.cfg.Log, Metrics: m.cfg.Metrics,
+	})
+	if err != nil {
+		return err
+	}
+	m.transport.Bind(node.ID(), host{node})
+	m.store.SetLog(node)
+	m.raft.Store(node)
+	m.waits.set("")
+	return nil
 }
 
 // Store is the state of the swarm as this manager has it.
@@ -127,19 +179,86 @@ func (m *Manager) AwaitServing(ctx context.Context) error {
 	}
 }
 
-// Run replicates, and leads whenever it is elected, until ctx ends, which is no
-// error, or until the manager cannot go on. Call it once.
+// Waits says in a sentence what the manager waits for before it can answer, "" when it
+// can.
+func (m *Manager) Waits() string {
+	if waits, _ := m.waits.get(); waits != "" {
+		return waits
+	}
+	if leader, _ := m.leader.get(); leader == (rpc.LeaderInfo{}) {
+		return "no manager leads yet"
+	}
+	return ""
+}
+
+// Run joins the others if it must, then replicates, and leads whenever it is elected, until
+// ctx ends, which is no error, or until the manager cannot go on: raft.ErrRemoved says that
+// the others have removed it. Call it once.
 func (m *Manager) Run(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
-	defer context.AfterFunc(ctx, func() { close(m.stopping) })()
-	m.setHealth(api.HealthCheckResponse_SERVING)
+	// The others dial back before they let it join.
+	m.services.health.Set(raftserver.PartRaft, api.HealthCheckResponse_SERVING)
 	defer m.setHealth(api.HealthCheckResponse_NOT_SERVING)
-	group.Go(func() error { return m.raft.Run(ctx) })
+	defer context.AfterFunc(ctx, func() { close(m.stopping) })()
+	defer func() { _ = m.conns.keep(nil) }() // nobody asks any more
+	if err := m.ensureMember(ctx); err != nil {
+		return ignoreEnd(ctx, err)
+	}
+	node := m.raft.Load()
+	if err := m.cfg.Opened(node.ID()); err != nil {
+		return errors.Join(fmt.Errorf("note that this manager has a log: %w", err), node.Close())
+	}
+	m.setHealth(api.HealthCheckResponse_SERVING)
+
+	// The transport outlives raft, whose last message hands leadership over.
+	carrying, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	group, ctx := errgroup.WithContext(ctx)
+	var carrier errgroup.Group
+	carrier.Go(func() error { return m.transport.Run(carrying) })
+	group.Go(func() error {
+		err := node.Run(ctx)
+		if err == nil && ctx.Err() == nil {
+			err = errors.New("raft ended by itself")
+		}
+		return err
+	})
 	group.Go(func() error { return m.leadWhenElected(ctx) })
-	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+	group.Go(func() error { m.watchLeader(ctx); return nil })
+	group.Go(func() error { m.announce(ctx); return nil })
+	err := group.Wait()
+	stop()
+	err = errors.Join(err, carrier.Wait())
+	if err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil
+}
+
+// ensureMember joins the others, unless the log says that this manager has.
+func (m *Manager) ensureMember(ctx context.Context) error {
+	if node := m.raft.Load(); node != nil {
+		if node.Status().LastIndex > 0 {
+			return nil
+		}
+		// It ended before anything of the log had come to it, also who the others are.
+		m.raft.Store(nil)
+		if err := node.Close(); err != nil {
+			return err
+		}
+	}
+	info, err := m.join(ctx)
+	if err != nil {
+		return err
+	}
+	return m.open(info)
+}
+
+// ignoreEnd returns err, unless ctx has ended.
+func ignoreEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 func (m *Manager) setHealth(status api.HealthCheckResponse_ServingStatus) {

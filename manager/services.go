@@ -1,9 +1,13 @@
 package manager
 
 import (
+	"slices"
+	"strings"
+
 	"google.golang.org/grpc"
 
 	"skep/api"
+	"skep/api/skep"
 	"skep/ca"
 	"skep/control/allocator"
 	"skep/control/dispatch"
@@ -54,7 +58,9 @@ func (m *Manager) newServices() services {
 // Register adds the services of the remote port.
 func (m *Manager) Register(r grpc.ServiceRegistrar) {
 	m.RegisterLocal(r)
-	api.RegisterRaftServer(r, &raftserver.Raft{Members: m.members})
+	member := &raftserver.Raft{Members: m.members, Removed: m.removed, Member: late{m}}
+	api.RegisterRaftServer(r, member)
+	skep.RegisterReplicationServer(r, &raftserver.Replication{Raft: member})
 	api.RegisterRaftMembershipServer(r, &raftserver.Membership{})
 }
 
@@ -99,21 +105,37 @@ const managerWeight = 10
 
 // peers are the managers that nodes may talk to.
 func (m *Manager) peers() ([]*api.WeightedPeer, <-chan struct{}) {
-	return []*api.WeightedPeer{{
-		Peer:   &api.Peer{NodeId: m.cfg.Identity.NodeID(), Addr: m.cfg.Addr},
-		Weight: managerWeight,
-	}}, nil
+	node := m.raft.Load()
+	if node == nil {
+		return nil, nil
+	}
+	changed := node.Changed()
+	var peers []*api.WeightedPeer
+	for _, member := range node.Status().Members {
+		addr := member.GetAddr()
+		if member.GetNodeId() == m.cfg.Identity.NodeID() {
+			addr = m.cfg.Addr
+		}
+		peers = append(peers, &api.WeightedPeer{Peer: &api.Peer{NodeId: member.GetNodeId(), Addr: addr}, Weight: managerWeight})
+	}
+	slices.SortFunc(peers, func(a, b *api.WeightedPeer) int { return strings.Compare(a.Peer.NodeId, b.Peer.NodeId) })
+	return peers, changed
 }
 
 // members are the members of the raft group with what is known of each.
 func (m *Manager) members() []*api.RaftMember {
-	status := m.raft.Status()
-	members := make([]*api.RaftMember, 0, len(status.Members))
-	for _, member := range status.Members {
-		members = append(members, &api.RaftMember{
-			RaftId: member.RaftId, NodeId: member.NodeId, Addr: member.Addr,
-			Status: &api.RaftMemberStatus{Leader: member.RaftId == status.Leader, Reachability: api.RaftMemberStatus_REACHABLE},
-		})
+	node := m.raft.Load()
+	if node == nil {
+		return nil
 	}
-	return members
+	return node.Status().Members
+}
+
+// removed are the raft ids of those who were members.
+func (m *Manager) removed() []uint64 {
+	node := m.raft.Load()
+	if node == nil {
+		return nil
+	}
+	return node.Status().Removed
 }

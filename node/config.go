@@ -53,6 +53,8 @@ type Config struct {
 	Metrics *prometheus.Registry
 	// Log takes what an operator wants to know; nil discards.
 	Log *slog.Logger
+	// Machine is what the node runs on; the zero value is this machine.
+	Machine Machine
 }
 
 // check refuses what cannot work, before anything is written or opened.

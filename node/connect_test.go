@@ -19,7 +19,7 @@ func TestAManagerThatRegisteredTheNodeIsPreferred(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := openStateDir(filepath.Join(t.TempDir(), "state"))
+	dir, err := openStateDir(Machine{}.withDefaults(), filepath.Join(t.TempDir(), "state"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
-	"os"
+	"path"
 	"path/filepath"
 	"slices"
+	"sync"
 
-	"golang.org/x/sys/unix"
+	"skep/vfs"
 )
 
 // format is the version of the layout of a state directory. A newer swarmd reads
@@ -18,8 +20,10 @@ const format = 1
 
 const (
 	stateFile = "state.json"
-	lockFile  = "lock"
+	lockName  = "lock"
 	ownFiles  = "a Skep state directory has a " + stateFile
+	// newSuffix marks a file that is to take another's place.
+	newSuffix = ".new"
 )
 
 // state is what state.json holds: what a node must know before it can ask anybody.
@@ -27,34 +31,36 @@ type state struct {
 	Format int `json:"format"`
 	// Managers are the addresses of the managers it knew last, sorted.
 	Managers []string `json:"managers"`
+	// RaftID is what this node is called in the managers' group, since it has a log;
+	// 0 on a worker. Without its log it must not come back under that name.
+	RaftID uint64 `json:"raft_id,omitempty"`
 }
 
 // stateDir is the state directory of a node. One process at a time owns it.
 type stateDir struct {
+	fs   vfs.FS
 	path string
-	lock *os.File
+	lock io.Closer
+	// editing is held from reading state.json to writing it.
+	editing sync.Mutex
 }
 
 // openStateDir makes or opens a state directory and locks it. It changes nothing
 // in a directory that is not ours.
-func openStateDir(path string) (*stateDir, error) {
-	path, err := filepath.Abs(path)
+func openStateDir(machine Machine, name string) (*stateDir, error) {
+	name, err := filepath.Abs(name)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkStateDir(path); err != nil {
+	d := &stateDir{fs: machine.FS, path: name}
+	if err := d.check(); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(path, 0o700); err != nil {
+	if err := vfs.MakeDir(d.fs, d.path); err != nil {
 		return nil, fmt.Errorf("make the state directory: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Join(path, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock the state directory: %w", err)
-	}
-	d := &stateDir{path: path, lock: lock}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("state directory %s is in use by another swarmd; stop that one, or give this one a --state-dir of its own", path), lock.Close())
+	if d.lock, err = machine.Lock(d.join(lockName)); err != nil {
+		return nil, err
 	}
 	if _, err := d.load(); errors.Is(err, fs.ErrNotExist) {
 		return d, d.save(state{})
@@ -62,41 +68,50 @@ func openStateDir(path string) (*stateDir, error) {
 	return d, nil
 }
 
-// checkStateDir refuses directories of somebody else and of another version.
-func checkStateDir(path string) error {
-	entries, err := os.ReadDir(path)
+// check refuses directories of somebody else and of another version.
+func (d *stateDir) check() error {
+	names, err := d.fs.List(d.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
 		return fmt.Errorf("state directory: %w; give --state-dir a directory that this user may read and write", err)
 	}
-	if slices.IndexFunc(entries, func(e fs.DirEntry) bool { return e.Name() != lockFile }) < 0 {
+	own := []string{lockName, stateFile + newSuffix}
+	if !slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(own, name) }) {
 		return nil
 	}
-	s, err := (&stateDir{path: path}).load()
+	s, err := d.load()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%s is not empty and not ours: %s; give --state-dir an empty or a new directory", path, ownFiles)
+		return fmt.Errorf("%s is not empty and not ours: %s; give --state-dir an empty or a new directory", d.path, ownFiles)
 	case err != nil:
 		return err
 	case s.Format > format:
-		return fmt.Errorf("state directory %s has format %d, this swarmd reads up to %d: it was written by a newer swarmd; run that one", path, s.Format, format)
+		return fmt.Errorf("state directory %s has format %d, this swarmd reads up to %d: it was written by a newer swarmd; run that one", d.path, s.Format, format)
 	}
 	return nil
 }
 
-// release gives the directory up. The lock file stays: removing it could unlock a
-// directory that somebody else has just locked.
+// release gives the directory up.
 func (d *stateDir) release() error { return d.lock.Close() }
 
 func (d *stateDir) join(elem ...string) string {
-	return filepath.Join(append([]string{d.path}, elem...)...)
+	return path.Join(append([]string{d.path}, elem...)...)
+}
+
+// has reports whether there is a file or directory of that name.
+func (d *stateDir) has(elem ...string) (bool, error) {
+	_, err := d.fs.Stat(d.join(elem...))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func (d *stateDir) load() (state, error) {
 	var s state
-	data, err := os.ReadFile(d.join(stateFile))
+	data, err := d.read(stateFile)
 	if err != nil {
 		return s, err
 	}
@@ -104,6 +119,17 @@ func (d *stateDir) load() (state, error) {
 		return s, fmt.Errorf("%s is damaged or not ours (%s); restore it, or start over with an empty --state-dir", d.join(stateFile), ownFiles)
 	}
 	return s, nil
+}
+
+// edit changes state.json, if f says that there is something to change.
+func (d *stateDir) edit(f func(*state) bool) error {
+	d.editing.Lock()
+	defer d.editing.Unlock()
+	s, err := d.load()
+	if err != nil || !f(&s) {
+		return err
+	}
+	return d.save(s)
 }
 
 // save replaces state.json by a whole new file.
@@ -114,26 +140,48 @@ func (d *stateDir) save(s state) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(d.join(stateFile), append(data, '\n'))
+	return d.write(append(data, '\n'), stateFile)
 }
 
-// writeFile writes a file so that after a crash either the old or the new content is there.
-func writeFile(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+// read returns the content of a file.
+func (d *stateDir) read(elem ...string) ([]byte, error) {
+	file, err := d.fs.Open(d.join(elem...))
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(file)
+	return data, errors.Join(err, file.Close())
+}
+
+// write writes a file so that after a crash either the old or the new content is there.
+func (d *stateDir) write(data []byte, elem ...string) error {
+	name := d.join(elem...)
+	file, err := d.fs.Create(name + newSuffix)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
+	_, err = file.Write(data)
 	if err == nil {
-		err = os.Rename(f.Name(), path)
+		err = file.Sync()
+	}
+	err = errors.Join(err, file.Close())
+	if err == nil {
+		err = d.fs.Rename(name+newSuffix, name)
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
+		return errors.Join(err, d.fs.Remove(name+newSuffix))
 	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
+	return d.fs.SyncDir(path.Dir(name))
+}
+
+// remove removes a file or directory with all in it; it is no error if there is none.
+func (d *stateDir) remove(elem ...string) error {
+	name := d.join(elem...)
+	if err := d.fs.RemoveAll(name); err != nil {
 		return err
 	}
-	return errors.Join(dir.Sync(), dir.Close())
+	if err := d.fs.SyncDir(path.Dir(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }

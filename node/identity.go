@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 
 	"skep/api"
 	"skep/ca"
@@ -27,7 +25,7 @@ const (
 // loadIdentity takes who this node is from its state directory. member is false
 // when nothing there says that it ever belonged to a swarm.
 func (n *node) loadIdentity(ctx context.Context) (member bool, err error) {
-	n.files = ca.NewFiles(vfs.OS(), n.dir.join(certificatesDir))
+	n.files = ca.NewFiles(n.machine.FS, n.dir.join(certificatesDir))
 	root, cert, err := n.files.Load(n.cfg.Now())
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, n.checkNew()
@@ -41,7 +39,7 @@ func (n *node) loadIdentity(ctx context.Context) (member bool, err error) {
 	if n.cfg.JoinAddr != "" {
 		n.cfg.Log.InfoContext(ctx, "this node is a member already; the join flags are ignored", slog.String("node.id", cert.NodeID))
 	}
-	if n.rootKey, err = os.ReadFile(n.foundingKey()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if n.rootKey, err = n.dir.read(certificatesDir, foundingKey); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, fmt.Errorf("read the key of the swarm that is being founded: %w", err)
 	}
 	n.identity = ca.NewIdentity(root, cert, n.cfg.Now)
@@ -51,7 +49,7 @@ func (n *node) loadIdentity(ctx context.Context) (member bool, err error) {
 // checkNew refuses to make another node out of one that has lost its identity.
 func (n *node) checkNew() error {
 	for _, dir := range []string{raftDir, workerDir} {
-		if _, err := os.Stat(n.dir.join(dir)); err == nil {
+		if found, err := n.dir.has(dir); err == nil && found {
 			return fmt.Errorf("%s is missing, but %s holds what a node left: restore the certificates from a backup, or start over with an empty --state-dir",
 				n.dir.join(certificatesDir), n.dir.join(dir))
 		}
@@ -78,8 +76,6 @@ func (n *node) obtainIdentity(ctx context.Context) (err error) {
 
 func (n *node) manages() bool { return n.identity.Role() == api.NodeRole_MANAGER }
 
-func (n *node) foundingKey() string { return n.dir.join(certificatesDir, foundingKey) }
-
 // found makes the root of a new swarm and this node's own certificate. The root's
 // key is on disk before the certificate that says that this node is a member.
 func (n *node) found() (*ca.Root, *ca.Certificate, []byte, error) {
@@ -87,10 +83,10 @@ func (n *node) found() (*ca.Root, *ca.Certificate, []byte, error) {
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if err := os.MkdirAll(filepath.Dir(n.foundingKey()), 0o700); err != nil {
+	if err := vfs.MakeDir(n.machine.FS, n.dir.join(certificatesDir)); err != nil {
 		return nil, nil, nil, fmt.Errorf("make the certificates directory: %w", err)
 	}
-	if err := writeFile(n.foundingKey(), rootKey); err != nil {
+	if err := n.dir.write(rootKey, certificatesDir, foundingKey); err != nil {
 		return nil, nil, nil, fmt.Errorf("keep the root's key until the swarm is founded: %w", err)
 	}
 	return root, cert, rootKey, n.files.Save(root, cert)
@@ -120,7 +116,7 @@ func (n *node) join(ctx context.Context) (*ca.Root, *ca.Certificate, error) {
 }
 
 func (n *node) joiner() *client.Joiner {
-	return &client.Joiner{Managers: n.managers, Version: n.cfg.Version, Now: n.cfg.Now, Log: n.cfg.Log}
+	return &client.Joiner{Managers: n.managers, Version: n.cfg.Version, Now: n.cfg.Now, Log: n.cfg.Log, Dial: n.dialTCP}
 }
 
 // raftKey returns the key of the raft log, a new one for a manager that has no log yet.
@@ -129,13 +125,19 @@ func (n *node) raftKey() ([ca.RaftKeySize]byte, error) {
 	if err != nil {
 		return key, err
 	}
-	_, missing := os.Stat(n.dir.join(raftDir))
-	switch founding := n.rootKey != nil; {
-	case ok && missing != nil && !founding:
-		return key, fmt.Errorf("the log of the swarm is missing: %w; restore it from a backup, or start over with an empty --state-dir", missing)
+	had, err := n.dir.load()
+	if err != nil {
+		return key, err
+	}
+	found, err := n.dir.has(raftDir)
+	switch {
+	case err != nil:
+		return key, fmt.Errorf("look for the log of the swarm: %w", err)
+	case !found && had.RaftID != 0 && n.rootKey == nil:
+		return key, fmt.Errorf("the log of the swarm is missing: %s is gone, and this manager is a member of its group (%x) that must not forget what it has voted for: restore it from a backup, or have this node demoted and removed by another manager ('swarmctl node demote' and 'node rm') and join again with an empty --state-dir", n.dir.join(raftDir), had.RaftID)
 	case ok:
 		return key, nil
-	case missing == nil:
+	case found:
 		return key, fmt.Errorf("the key of the log in %s is missing from the node's key file: restore %s from a backup, or start over with an empty --state-dir", n.dir.join(raftDir), n.dir.join(certificatesDir))
 	}
 	if _, err := rand.Read(key[:]); err != nil {

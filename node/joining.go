@@ -2,10 +2,8 @@ package node
 
 import (
 	"context"
-	"errors"
-	"net"
-	"sync"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
 	"skep/api/skep"
@@ -21,6 +19,7 @@ type joining struct {
 
 func (j joining) Status(context.Context, *skep.StatusRequest) (*skep.StatusResponse, error) {
 	return &skep.StatusResponse{
+		State:    skep.StatusResponse_JOINING,
 		Managers: []string{j.addr},
 		Version:  j.version,
 		Message:  "joining the swarm of the manager at " + j.addr,
@@ -35,11 +34,11 @@ func (j joining) refuse(string) error {
 	return model.Errorf(model.Unavailable, "this node is still joining the swarm of the manager at %s: it has no tasks yet and cannot answer for the swarm; ask that manager, or wait", j.addr)
 }
 
-// serveJoining serves the socket until stop, which leaves it open for the server
-// that follows.
-func (n *node) serveJoining(socket net.Listener) (stop func() error, err error) {
+// serveJoining serves the socket until stop.
+func (n *node) serveJoining() (stop func() error, err error) {
 	j := joining{addr: n.cfg.JoinAddr, version: n.cfg.Version}
-	server, err := rpc.NewServer(rpc.Config{
+	var group errgroup.Group
+	end, err := n.answer(&group, rpc.Config{
 		Credentials: rpc.LocalCredentials(nil),
 		Local:       func() rpc.Identity { return rpc.Identity{} },
 		Unknown:     j.refuse,
@@ -50,19 +49,10 @@ func (n *node) serveJoining(socket net.Listener) (stop func() error, err error) 
 	if err != nil {
 		return nil, err
 	}
-	loan, err := rpc.Lend(socket)
-	if err != nil {
-		return nil, err
-	}
-	served := make(chan error, 1)
-	var wait sync.WaitGroup
-	wait.Go(func() { served <- server.Serve(loan) })
 	return func() error {
-		server.Stop()
-		wait.Wait()
-		if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) && !errors.Is(err, net.ErrClosed) {
+		if err := end(); err != nil {
 			return err
 		}
-		return loan.Return()
+		return group.Wait()
 	}, nil
 }

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"strings"
 
@@ -22,22 +21,28 @@ type local struct {
 
 func (l local) Status(context.Context, *skep.StatusRequest) (*skep.StatusResponse, error) {
 	n := l.n
+	m := n.manager.Load()
 	r := &skep.StatusResponse{
+		State:     skep.StatusResponse_RUNNING,
 		NodeId:    n.identity.NodeID(),
 		ClusterId: n.identity.ClusterID(),
-		Manager:   n.manager != nil,
+		Manager:   m != nil,
 		Version:   n.cfg.Version,
+	}
+	if addr := n.addr.Load(); addr != nil {
+		r.Addr = *addr
 	}
 	for _, p := range n.managers.Peers() {
 		r.Managers = append(r.Managers, p.GetPeer().GetAddr())
 	}
 	switch {
-	case n.manager != nil:
-		r.Leader = n.manager.Leading()
-		if !r.Leader {
-			r.Message = "no manager leads yet"
+	case m != nil:
+		r.Leader = m.Leading()
+		if r.Message = m.Waits(); r.Message != "" {
+			r.State = skep.StatusResponse_STARTING
 		}
 	case !n.registered.Load():
+		r.State = skep.StatusResponse_STARTING
 		r.Message = "not registered with a manager; tries " + n.managers.String()
 	}
 	return r, nil
@@ -57,28 +62,30 @@ func (l local) TaskLogs(r *skep.TaskLogsRequest, stream grpc.ServerStreamingServ
 	})
 }
 
-// socketServer serves the socket: this machine's own service, and the manager's
-// services if it runs one.
-func (n *node) socketServer() (*grpc.Server, error) {
-	cfg := rpc.Config{
+// registerLocal adds this machine's own service.
+func (n *node) registerLocal(r grpc.ServiceRegistrar) { skep.RegisterLocalServer(r, local{n: n}) }
+
+// socketConfig is what every server of the socket has.
+func (n *node) socketConfig() rpc.Config {
+	addr := "127.0.0.1:0"
+	if a := n.addr.Load(); a != nil {
+		addr = *a
+	}
+	return rpc.Config{
 		Credentials: rpc.LocalCredentials(n.identity.ServerCredentials()),
-		Local:       rpc.Self(n.identity, cmp.Or(n.addr, "127.0.0.1:0")),
+		Local:       rpc.Self(n.identity, addr),
+		Unknown:     n.notManager,
 		Now:         n.cfg.Now,
 		Log:         n.cfg.Log,
 		Metrics:     n.grpcMetrics,
 	}
-	services := []func(grpc.ServiceRegistrar){func(r grpc.ServiceRegistrar) { skep.RegisterLocalServer(r, local{n: n}) }}
-	if n.manager != nil {
-		cfg.Leadership = n.manager.Leadership()
-		services = append(services, n.manager.RegisterLocal)
-	} else {
-		cfg.Unknown = n.notManager
-	}
-	return rpc.NewServer(cfg, services...)
 }
 
 // notManager answers what only managers can.
 func (n *node) notManager(fullMethod string) error {
+	if n.manager.Load() != nil {
+		return model.Errorf(model.Unimplemented, "%s is not served here", fullMethod)
+	}
 	return model.Errorf(model.Precondition, "this node is a worker and cannot answer %s: ask a manager (%s)",
 		fullMethod[strings.LastIndexByte(fullMethod, '/')+1:], n.managers)
 }

@@ -12,12 +12,14 @@ func (n *node) registerMetrics() error {
 		ConstLabels: prometheus.Labels{"swarm_id": n.identity.ClusterID(), "node_id": n.identity.NodeID()},
 	})
 	info.Set(1)
-	manager := prometheus.NewGauge(prometheus.GaugeOpts{
+	manager := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "swarm_node_manager", Help: "Whether this node runs a manager: 1 or 0.",
+	}, func() float64 {
+		if n.manager.Load() != nil {
+			return 1
+		}
+		return 0
 	})
-	if n.manager != nil {
-		manager.Set(1)
-	}
 	for _, c := range []prometheus.Collector{info, manager} {
 		if err := n.cfg.Metrics.Register(c); err != nil {
 			return err

@@ -1,0 +1,78 @@
+package manager
+
+import (
+	"context"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"skep/model"
+	"skep/raft"
+	"skep/raft/transport"
+	"skep/rpc/raftserver"
+)
+
+// host is the raft member as its transport and its server see it.
+type host struct{ *raft.Node }
+
+var (
+	_ transport.Host    = host{}
+	_ raftserver.Member = host{}
+)
+
+// OpenSnapshot opens a snapshot to send.
+func (h host) OpenSnapshot(uint64) (*transport.Outgoing, error) {
+	return nil, errNoSnapshots()
+}
+
+// ReceiveSnapshot takes a snapshot that another member sends.
+func (h host) ReceiveSnapshot(*raftpb.Message, transport.Header) (raftserver.Incoming, error) {
+	return nil, errNoSnapshots()
+}
+
+func errNoSnapshots() error {
+	return model.Errorf(model.Unimplemented, "this version sends managers the whole log and no snapshots")
+}
+
+// late is the raft member of a manager whose log is there only once it has joined.
+type late struct{ m *Manager }
+
+func (l late) node() (host, error) {
+	if node := l.m.raft.Load(); node != nil {
+		return host{node}, nil
+	}
+	return host{}, errNoLog()
+}
+
+// ID is the raft id, 0 while there is none.
+func (l late) ID() uint64 {
+	h, err := l.node()
+	if err != nil {
+		return 0
+	}
+	return h.ID()
+}
+
+// Step takes a message.
+func (l late) Step(ctx context.Context, m *raftpb.Message) error {
+	h, err := l.node()
+	if err != nil {
+		return err
+	}
+	return h.Step(ctx, m)
+}
+
+// ReportReachable notes that a member is there.
+func (l late) ReportReachable(id uint64) {
+	if h, err := l.node(); err == nil {
+		h.ReportReachable(id)
+	}
+}
+
+// ReceiveSnapshot takes a snapshot that another member sends.
+func (l late) ReceiveSnapshot(m *raftpb.Message, header transport.Header) (raftserver.Incoming, error) {
+	h, err := l.node()
+	if err != nil {
+		return nil, err
+	}
+	return h.ReceiveSnapshot(m, header)
+}

@@ -1,0 +1,123 @@
+package manager
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"skep/api"
+	"skep/ca"
+	"skep/raft"
+)
+
+const (
+	// joinTimeout is how long one manager may take to answer a request to join: the
+	// leader dials back, and the log must agree.
+	joinTimeout = 10 * time.Second
+	// joinFirst and joinLast are the first and the longest pause between two requests.
+	joinFirst, joinLast = 100 * time.Millisecond, 2 * time.Second
+)
+
+// join asks the other managers, one after the other, to take this one into their group
+// until one does or ctx ends.
+func (m *Manager) join(ctx context.Context) (*raft.JoinInfo, error) {
+	pause := joinFirst
+	for {
+		addrs := m.cfg.Managers()
+		if len(addrs) == 0 {
+			return nil, fmt.Errorf("this manager has no log of the swarm and knows no other manager that could send it: the raft directory was replaced or emptied; restore it from a backup, or start over with an empty state directory")
+		}
+		for _, addr := range addrs {
+			info, err := m.askToJoin(ctx, addr)
+			switch {
+			case err == nil:
+				return info, nil
+			case ctx.Err() != nil:
+				return nil, ctx.Err()
+			}
+			m.waits.set(fmt.Sprintf("asks the managers to take it into their group; %s: %s", addr, status.Convert(err).Message()))
+			m.cfg.Log.WarnContext(ctx, "this manager was not taken into the group yet", slog.String("addr", addr), slog.Any("error", err))
+			switch status.Code(err) {
+			case codes.FailedPrecondition, codes.InvalidArgument, codes.NotFound:
+				return nil, fmt.Errorf("join the managers at %s: %w", addr, err)
+			default:
+			}
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, ctx.Err()
+		}
+		pause = min(2*pause, joinLast)
+	}
+}
+
+// askToJoin asks the manager at addr, which passes the request on to the leader. It is also
+// how a member tells the others of a new address.
+func (m *Manager) askToJoin(ctx context.Context, addr string) (*raft.JoinInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	conn, err := m.cfg.Dial(addr)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close() }() // it was for one request
+	info, err := join(metadata.AppendToOutgoingContext(ctx, ca.VersionMetadata, m.cfg.Version), conn, m.cfg.Addr)
+	return info, err
+}
+
+func join(ctx context.Context, conn grpc.ClientConnInterface, addr string) (*raft.JoinInfo, error) {
+	r, err := api.NewRaftMembershipClient(conn).Join(ctx, &api.JoinRequest{Addr: addr})
+	if err != nil {
+		return nil, err
+	}
+	return &raft.JoinInfo{ID: r.GetRaftId(), Members: r.GetMembers(), Removed: r.GetRemovedMembers()}, nil
+}
+
+// announce tells the others this manager's address, if the group knows it by another one.
+func (m *Manager) announce(ctx context.Context) {
+	node := m.raft.Load()
+	for ctx.Err() == nil {
+		changed := node.Changed()
+		now := node.Status()
+		leader, itself := "", ""
+		for _, member := range now.Members {
+			switch member.GetRaftId() {
+			case now.ID:
+				itself = member.GetAddr()
+			case now.Leader:
+				leader = member.GetAddr()
+			}
+		}
+		if itself == m.cfg.Addr {
+			return
+		}
+		if itself != "" && now.Leader == now.ID {
+			err := node.UpdateMember(ctx, &api.RaftMember{RaftId: now.ID, NodeId: m.cfg.Identity.NodeID(), Addr: m.cfg.Addr})
+			if err == nil {
+				return
+			}
+		} else if itself != "" && leader != "" {
+			if _, err := m.askToJoin(ctx, leader); err == nil {
+				return
+			} else if ctx.Err() == nil {
+				m.cfg.Log.WarnContext(ctx, "the other managers were not told of this one's new address yet", slog.String("addr", m.cfg.Addr), slog.Any("error", err))
+			}
+		}
+		timer := time.NewTimer(joinLast)
+		select {
+		case <-changed:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}

@@ -1,0 +1,67 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+
+	"google.golang.org/grpc"
+
+	"skep/ca"
+	"skep/client"
+)
+
+// connect reaches a manager for a session: this node's own, if it runs one.
+func (n *node) connect(ctx context.Context) (grpc.ClientConnInterface, func(error), error) {
+	select {
+	case <-n.playing: // before, there may be nobody to ask but the manager that is about to run here
+	case <-ctx.Done():
+		return nil, nil, context.Cause(ctx)
+	}
+	if n.manager.Load() != nil {
+		return n.connectLocal()
+	}
+	return n.connectRemote(ctx)
+}
+
+// connectLocal reaches this node's own manager over the socket.
+func (n *node) connectLocal() (grpc.ClientConnInterface, func(error), error) {
+	conn, err := client.DialSocket(n.cfg.Socket, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+		return n.machine.Dial(ctx, "unix", n.cfg.Socket)
+	}))
+	if err != nil {
+		return nil, nil, err
+	}
+	return conn, func(error) { _ = conn.Close() }, nil
+}
+
+// connectRemote reaches one of the managers that this node knows. One that
+// registered the node is a good one, however that session ended.
+func (n *node) connectRemote(context.Context) (grpc.ClientConnInterface, func(error), error) {
+	addr, ok := n.managers.Pick(rand.Float64())
+	if !ok {
+		return nil, nil, fmt.Errorf("no manager is known: %s lists none; join again with an empty --state-dir", n.dir.join(stateFile))
+	}
+	conn, err := n.dialManager(addr)
+	if err != nil {
+		return nil, nil, err
+	}
+	return conn, func(error) {
+		if n.registered.Swap(false) {
+			n.managers.Succeeded(addr)
+		} else {
+			n.managers.Failed(addr)
+		}
+		_ = conn.Close()
+	}, nil
+}
+
+// dialManager returns a connection to the manager at addr with this node's certificate.
+func (n *node) dialManager(addr string) (*grpc.ClientConn, error) {
+	return client.Dial(addr, n.identity.ClientCredentials(ca.ManagerOU), grpc.WithContextDialer(n.dialTCP))
+}
+
+func (n *node) dialTCP(ctx context.Context, addr string) (net.Conn, error) {
+	return n.machine.Dial(ctx, "tcp", addr)
+}

@@ -1,0 +1,311 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"skep/api"
+	"skep/ca"
+	"skep/client"
+	"skep/manager"
+	"skep/raft"
+	"skep/rpc"
+)
+
+const (
+	// drainLimit is how long requests in flight may take when a server stops.
+	drainLimit = 2 * time.Second
+	// listenAgain is when a promoted node tries its port again.
+	listenAgain = 5 * time.Second
+	// demotionLimit is how long a manager that was removed from its group waits for
+	// the certificate of a worker before it tries to be a manager again.
+	demotionLimit = 16 * time.Second
+)
+
+// play is what the node is to the swarm, a worker or a manager, one after the other
+// as its certificate says, until ctx ends.
+func (n *node) play(ctx context.Context) error {
+	for ctx.Err() == nil {
+		role := n.work
+		if n.manages() {
+			role = n.manage
+		}
+		if err := role(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// while returns a context that ends with ctx, or when the node's role is another
+// than role.
+func (n *node) while(ctx context.Context, role api.NodeRole) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		for {
+			changed := n.identity.Changed()
+			if n.identity.Role() != role {
+				cancel()
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return ctx, cancel
+}
+
+// work answers on the socket as a worker does, as long as the node is one.
+func (n *node) work(ctx context.Context) error {
+	n.closeRemote()
+	ctx, cancel := n.while(ctx, api.NodeRole_WORKER)
+	defer cancel()
+	group, ctx := errgroup.WithContext(ctx)
+	stop, err := n.answer(group, n.socketConfig(), func(r grpc.ServiceRegistrar) { n.registerLocal(r) })
+	if err != nil {
+		return err
+	}
+	n.playOnce.Do(func() { close(n.playing) })
+	<-ctx.Done()
+	err = stop()
+	return errors.Join(ignoreCanceled(group.Wait()), err)
+}
+
+// manage runs a manager as long as the node is one.
+func (n *node) manage(ctx context.Context) error {
+	ctx, cancel := n.while(ctx, api.NodeRole_MANAGER)
+	defer cancel()
+	remote, err := n.listenRemote(ctx)
+	if remote == nil {
+		return err
+	}
+	metrics := &lease{Registerer: n.cfg.Metrics}
+	defer metrics.end()
+	m, err := n.newManager(ctx, remote.Addr(), metrics)
+	if err != nil {
+		return errors.Join(err, remote.Close())
+	}
+	err = n.runManager(ctx, m, remote)
+	n.manager.Store(nil)
+	n.addr.Store(nil)
+	if demoted := n.identity.Role() == api.NodeRole_WORKER; demoted || errors.Is(err, raft.ErrRemoved) {
+		return n.retire(ctx, demoted)
+	}
+	return err
+}
+
+// listenRemote opens the manager's port, unless it is open. For a node that was promoted
+// a port that is taken is no reason to end: it works on and tries again.
+func (n *node) listenRemote(ctx context.Context) (net.Listener, error) {
+	if l := n.remote; l != nil {
+		n.remote = nil
+		return l, nil
+	}
+	for {
+		l, err := n.machine.ListenRemote(n.cfg.Listen)
+		if err == nil {
+			return l, nil
+		}
+		n.cfg.Log.ErrorContext(ctx, "this node was promoted and cannot open the port of a manager; it tries again", slog.Any("error", err))
+		timer := time.NewTimer(listenAgain)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, nil
+		}
+	}
+}
+
+func (n *node) newManager(ctx context.Context, listening net.Addr, metrics *lease) (*manager.Manager, error) {
+	addr, alone, err := advertised(n.cfg.Advertise, listening)
+	if err != nil {
+		return nil, err
+	}
+	if alone {
+		n.cfg.Log.WarnContext(ctx, "there is no route to other machines, so none can reach this manager; give --advertise-remote-api", slog.String("addr", addr))
+	}
+	key, err := n.raftKey()
+	if err != nil {
+		return nil, err
+	}
+	if len(n.managers.Peers()) == 0 {
+		n.managers = client.NewManagers(addr)
+	}
+	cfg := manager.Config{
+		Identity: n.identity, FS: n.machine.FS, Dir: n.dir.join(raftDir), RaftKey: key,
+		Addr: addr, Now: n.cfg.Now, Log: n.cfg.Log, Version: n.cfg.Version,
+		Dial: n.dialManager, Managers: n.otherManagers(addr), Opened: n.raftOpened,
+	}
+	if n.cfg.Metrics != nil {
+		cfg.Metrics = metrics
+	}
+	if n.rootKey != nil {
+		cfg.Founding = &manager.Founding{RootKey: n.rootKey, Availability: n.cfg.Availability}
+	}
+	m, err := manager.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	n.addr.Store(&addr)
+	n.manager.Store(m)
+	return m, nil
+}
+
+// raftOpened notes that this node has a log: from then on, one that is missing was lost.
+func (n *node) raftOpened(id uint64) error {
+	return n.dir.edit(func(s *state) bool {
+		if s.RaftID == id {
+			return false
+		}
+		s.RaftID = id
+		return true
+	})
+}
+
+// otherManagers returns where the others are that a new manager may ask.
+func (n *node) otherManagers(own string) func() []string {
+	return func() []string {
+		var others []string
+		for _, p := range n.managers.Peers() {
+			if addr := p.GetPeer().GetAddr(); addr != own && p.GetPeer().GetNodeId() != n.identity.NodeID() {
+				others = append(others, addr)
+			}
+		}
+		return others
+	}
+}
+
+// runManager runs a manager and what serves it until ctx ends or one of them falls. The
+// servers end last: the others must be able to take over from a leader that stops.
+func (n *node) runManager(ctx context.Context, m *manager.Manager, remote net.Listener) error {
+	group, ctx := errgroup.WithContext(ctx)
+	cfg := n.socketConfig()
+	cfg.Leadership = m.Leadership()
+	stopLocal, err := n.answer(group, cfg, n.registerLocal, m.RegisterLocal)
+	if err != nil {
+		return errors.Join(err, remote.Close())
+	}
+	server, err := n.remoteServer(m)
+	if err != nil {
+		return errors.Join(err, stopLocal(), remote.Close())
+	}
+	n.playOnce.Do(func() { close(n.playing) })
+	group.Go(func() error {
+		if err := server.Serve(remote); !errors.Is(err, grpc.ErrServerStopped) {
+			return err
+		}
+		return nil
+	})
+	ran := make(chan struct{})
+	group.Go(func() error {
+		defer close(ran)
+		return m.Run(ctx)
+	})
+	if n.rootKey != nil {
+		group.Go(func() error { return n.forgetRootKey(ctx, m) })
+	}
+	<-ran
+	drain(server)
+	err = stopLocal()
+	return errors.Join(ignoreCanceled(group.Wait()), err)
+}
+
+func (n *node) remoteServer(m *manager.Manager) (*grpc.Server, error) {
+	return rpc.NewServer(rpc.Config{
+		Credentials: n.identity.ServerCredentials(),
+		Authorizer:  rpc.NewMembers(m.Store(), n.identity.ClusterID()),
+		Leadership:  m.Leadership(),
+		Now:         n.cfg.Now,
+		Log:         n.cfg.Log,
+		Metrics:     n.grpcMetrics,
+	}, m.Register)
+}
+
+// forgetRootKey removes the root's key from the disk when the swarm has it.
+func (n *node) forgetRootKey(ctx context.Context, m *manager.Manager) error {
+	if err := m.AwaitServing(ctx); err != nil {
+		return ignoreCanceled(err)
+	}
+	if err := n.dir.remove(certificatesDir, foundingKey); err != nil {
+		return fmt.Errorf("remove the root's key, which the swarm holds now: %w", err)
+	}
+	n.rootKey = nil
+	return nil
+}
+
+// retire makes a worker of a node that is no manager any more: what it has of the
+// log is removed. One that was only told by the others that it is none asks for the
+// certificate of a worker first.
+func (n *node) retire(ctx context.Context, demoted bool) error {
+	if !demoted {
+		n.cfg.Log.InfoContext(ctx, "this manager was removed from its group; it asks for the certificate of a worker")
+		n.renewer.Renew(api.NodeRole_WORKER)
+		timer := time.NewTimer(demotionLimit)
+		defer timer.Stop()
+		for n.manages() {
+			changed := n.identity.Changed()
+			if !n.manages() {
+				break
+			}
+			select {
+			case <-changed:
+				continue
+			case <-timer.C:
+				return fmt.Errorf("this manager was removed from its group and the swarm gave it no certificate of a worker within %v: %w; if the node was removed from the swarm, start over with an empty --state-dir and join again", demotionLimit, raft.ErrRemoved)
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}
+	if err := n.dir.edit(func(s *state) bool { s.RaftID = 0; return true }); err != nil {
+		return err
+	}
+	if err := n.dir.remove(raftDir); err != nil {
+		return fmt.Errorf("remove the log of a manager that is none any more: %w", err)
+	}
+	n.cfg.Log.InfoContext(ctx, "this node is a worker now", slog.String("node.id", n.identity.NodeID()), slog.String("role", ca.OU(api.NodeRole_WORKER)))
+	return nil
+}
+
+// answer serves the socket until stop, which leaves it open for who comes next.
+func (n *node) answer(group *errgroup.Group, cfg rpc.Config, services ...func(grpc.ServiceRegistrar)) (stop func() error, err error) {
+	server, err := rpc.NewServer(cfg, services...)
+	if err != nil {
+		return nil, err
+	}
+	loan, err := rpc.Lend(n.socket)
+	if err != nil {
+		server.Stop()
+		return nil, err
+	}
+	served := make(chan struct{})
+	group.Go(func() error {
+		defer close(served)
+		if err := server.Serve(loan); !errors.Is(err, grpc.ErrServerStopped) && !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	return func() error {
+		drain(server)
+		<-served
+		return loan.Return()
+	}, nil
+}
+
+// drain stops a server. Requests in flight may end, for a while.
+func drain(server *grpc.Server) {
+	timer := time.AfterFunc(drainLimit, server.Stop)
+	defer timer.Stop()
+	server.GracefulStop()
+}
