@@ -190,7 +190,7 @@ func (n *node) otherManagers(own string) func() []string {
 func (n *node) runManager(ctx context.Context, m *manager.Manager, remote net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
 	cfg := n.socketConfig()
-	cfg.Leadership = m.Leadership()
+	cfg.Leadership, cfg.Addr = m.Leadership(), *n.addr.Load()
 	stopLocal, err := n.answer(group, cfg, n.registerLocal, m.RegisterLocal)
 	if err != nil {
 		return errors.Join(err, remote.Close())
@@ -225,6 +225,7 @@ func (n *node) remoteServer(m *manager.Manager) (*grpc.Server, error) {
 		Credentials: n.identity.ServerCredentials(),
 		Authorizer:  rpc.NewMembers(m.Store(), n.identity.ClusterID()),
 		Leadership:  m.Leadership(),
+		Addr:        *n.addr.Load(),
 		Now:         n.cfg.Now,
 		Log:         n.cfg.Log,
 		Metrics:     n.grpcMetrics,

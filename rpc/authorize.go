@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"skep/api"
+	"skep/api/skep"
 	"skep/ca"
 	"skep/model"
 )
@@ -20,6 +21,22 @@ type Authorizer interface {
 	Node(id string) (role api.NodeRole, known, removed bool)
 }
 
+// presentable refuses a caller whom no manager would let in, without asking the store: a
+// manager that passes a request on may know less than the leader.
+func (s *server) presentable(id Identity, m *method) error {
+	if m.open || id.Local {
+		return nil
+	}
+	if id.NodeID == "" {
+		return errNoCertificate(m)
+	}
+	return s.certified(id)
+}
+
+func errNoCertificate(m *method) error {
+	return model.Errorf(model.Denied, "%s needs a certificate of this swarm: join the swarm first, or ask over a manager's socket", m.full)
+}
+
 // authorize returns the caller of m as it may act, or an error of kind Denied.
 // The certificate and the store must both give a role: a demoted manager still
 // holds its old certificate and acts as a worker, a promoted worker has yet to
@@ -29,9 +46,12 @@ func (s *server) authorize(id Identity, m *method) (Identity, error) {
 		return id, nil
 	}
 	if id.NodeID == "" {
-		return id, model.Errorf(model.Denied, "%s needs a certificate of this swarm: join the swarm first, or ask over a manager's socket", m.full)
+		return id, errNoCertificate(m)
 	}
 	stored, err := s.member(id)
+	if err != nil && m.amongManagers() && s.unknownManager(id) {
+		return id, nil
+	}
 	if err != nil {
 		return id, err
 	}
@@ -50,14 +70,47 @@ func (s *server) authorize(id Identity, m *method) (Identity, error) {
 	return id, nil
 }
 
+// amongManagers reports whether a method is what managers say to each other to agree on
+// anything at all.
+func (m *method) amongManagers() bool {
+	switch m.service {
+	case api.Raft_ServiceDesc.ServiceName, api.Health_ServiceDesc.ServiceName, skep.Replication_ServiceDesc.ServiceName:
+		return true
+	}
+	return false
+}
+
+// unknownManager reports whether id has the certificate of a manager that the store has not
+// heard of because this manager is new or was away: it must learn of its leader from the
+// leader. Whoever follows another one, or leads, knows all managers.
+func (s *server) unknownManager(id Identity) bool {
+	if s.cfg.Leadership == nil {
+		return false
+	}
+	leader, _ := s.cfg.Leadership.Leader()
+	if leader.Self || leader.NodeID != "" && leader.NodeID != id.NodeID {
+		return false
+	}
+	_, known, removed := s.cfg.Authorizer.Node(id.NodeID)
+	return !known && !removed && id.Is(ca.ManagerOU) && s.certified(id) == nil
+}
+
+// certified refuses a certificate of another swarm, or one that has expired meanwhile.
+func (s *server) certified(id Identity) error {
+	if want := s.cfg.Authorizer.ClusterID(); id.Org != want {
+		return model.Errorf(model.Denied, "the certificate of node %s is for swarm %q, this is swarm %q", id.NodeID, id.Org, want)
+	}
+	if now := s.cfg.Now(); !id.NotAfter.IsZero() && now.After(id.NotAfter) {
+		return model.Errorf(model.Denied, "the certificate of node %s expired at %s", id.NodeID, id.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
 // member returns the role of id in the store, or an error when it is no node of
 // this swarm at this moment.
 func (s *server) member(id Identity) (api.NodeRole, error) {
-	if want := s.cfg.Authorizer.ClusterID(); id.Org != want {
-		return 0, model.Errorf(model.Denied, "the certificate of node %s is for swarm %q, this is swarm %q", id.NodeID, id.Org, want)
-	}
-	if now := s.cfg.Now(); !id.NotAfter.IsZero() && now.After(id.NotAfter) {
-		return 0, model.Errorf(model.Denied, "the certificate of node %s expired at %s", id.NodeID, id.NotAfter.UTC().Format(time.RFC3339))
+	if err := s.certified(id); err != nil {
+		return 0, err
 	}
 	role, known, removed := s.cfg.Authorizer.Node(id.NodeID)
 	if removed || !known {

@@ -5,8 +5,10 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 
+	"skep/api"
 	"skep/ca"
 	"skep/model"
 )
@@ -26,6 +28,9 @@ type Identity struct {
 	Local bool
 	// NotAfter is when the certificate expires; zero for local callers.
 	NotAfter time.Time
+	// Forwarder is the manager that passed the request on for the caller, empty when the
+	// caller itself connected.
+	Forwarder string
 }
 
 // Is reports whether the caller's certificate carries a role, ca.WorkerOU or
@@ -62,9 +67,23 @@ func (s *server) identify(ctx context.Context) (Identity, error) {
 		id.Local = true
 		return id, nil
 	case ca.Peer:
-		return Identity{NodeID: auth.NodeID, Org: auth.Org, Roles: auth.OUs, Addr: p.Addr.String(), NotAfter: auth.NotAfter}, nil
+		id := Identity{NodeID: auth.NodeID, Org: auth.Org, Roles: auth.OUs, Addr: p.Addr.String(), NotAfter: auth.NotAfter}
+		if md, ok := metadata.FromIncomingContext(ctx); ok && s.passesOn(id, md) {
+			return forwarded(md, id), nil
+		}
+		return id, nil
 	}
 	return Identity{Addr: p.Addr.String()}, nil
+}
+
+// passesOn reports whether the caller is a manager that makes a request for somebody else.
+// What others say of that kind counts for nothing.
+func (s *server) passesOn(id Identity, md metadata.MD) bool {
+	if len(md.Get(metaRedirect)) == 0 && len(md.Get(metaForwarded)) == 0 || !id.Is(ca.ManagerOU) {
+		return false
+	}
+	role, err := s.member(id)
+	return err == nil && role == api.NodeRole_MANAGER
 }
 
 // Self returns the identity that a node gives to callers of its own socket.

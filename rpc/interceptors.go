@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime/debug"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -32,19 +33,25 @@ func (s *server) recover(fullMethod string, err *error) {
 
 // admitUnary identifies, authorizes and routes, then calls the handler.
 func (s *server) admitUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	ctx, err := s.admit(ctx, info.FullMethod)
+	ctx, elsewhere, err := s.admit(ctx, info.FullMethod)
 	if err != nil {
 		return nil, err
+	}
+	if elsewhere != nil {
+		return s.forwardUnary(ctx, elsewhere, s.methods[info.FullMethod], req)
 	}
 	return next(ctx, req)
 }
 
 func (s *server) admitStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	ctx, err := s.admit(ss.Context(), info.FullMethod)
+	ctx, elsewhere, err := s.admit(ss.Context(), info.FullMethod)
 	if err != nil {
 		return err
 	}
 	stays := func() error { return s.stays(ss.Context(), info.FullMethod) }
+	if elsewhere != nil {
+		return s.forwardStream(&callerStream{ServerStream: ss, ctx: ctx, stays: func() error { return nil }}, elsewhere, s.methods[info.FullMethod])
+	}
 	return next(srv, &callerStream{ServerStream: ss, ctx: ctx, stays: stays})
 }
 
@@ -61,19 +68,40 @@ func (s *server) stays(ctx context.Context, fullMethod string) error {
 	return err
 }
 
-func (s *server) admit(ctx context.Context, fullMethod string) (context.Context, error) {
+// forward is a request that another manager answers.
+type forward struct {
+	caller  Identity
+	leader  LeaderInfo
+	changed <-chan struct{}
+	// until is when the request has waited for a leader long enough.
+	until time.Time
+}
+
+// admit returns the context of a request that may be made, and where it is answered, nil for
+// here.
+func (s *server) admit(ctx context.Context, fullMethod string) (context.Context, *forward, error) {
 	id, err := s.identify(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	m := s.methods[fullMethod]
 	if m == nil { // not registered: the handler of unknown methods answers
-		return WithCaller(ctx, id), nil
+		return WithCaller(ctx, id), nil, nil
+	}
+	if m.route == Leader && s.cfg.Leadership != nil {
+		// The leader judges: it is the first to know who may.
+		if err := s.presentable(id, m); err != nil {
+			return nil, nil, err
+		}
+		elsewhere, err := s.toLeader(ctx, id)
+		if elsewhere != nil || err != nil {
+			return WithCaller(ctx, id), elsewhere, err
+		}
 	}
 	if id, err = s.authorize(id, m); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return WithCaller(ctx, id), s.route(ctx, m)
+	return WithCaller(ctx, id), nil, s.read(ctx, m)
 }
 
 // callerStream is a stream whose context knows the caller, and on which a caller that

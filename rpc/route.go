@@ -4,6 +4,9 @@ import (
 	"context"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
 	"skep/model"
 )
 
@@ -31,6 +34,10 @@ type Leadership interface {
 	// ReadBarrier returns when what Store.Read returns is at least as new as
 	// everything that was acknowledged anywhere before the call.
 	ReadBarrier(ctx context.Context) error
+	// Connect returns a connection to the leader, with this manager's certificate.
+	Connect(leader LeaderInfo) (grpc.ClientConnInterface, error)
+	// Absence says why nobody leads and what to do, empty if that is not known.
+	Absence() string
 }
 
 // LeaderInfo is who leads. The zero value is nobody.
@@ -41,50 +48,65 @@ type LeaderInfo struct {
 	NodeID, Addr string
 }
 
-// route brings a request to where its method is answered; nil means here.
-func (s *server) route(ctx context.Context, m *method) error {
-	if s.cfg.Leadership == nil {
-		return nil
-	}
-	switch m.route {
-	case Leader:
-		return s.awaitLeadership(ctx)
-	case Read:
-		ctx, cancel := context.WithTimeout(ctx, LeaderWait)
-		defer cancel()
-		if err := s.cfg.Leadership.ReadBarrier(ctx); err != nil {
-			return noLeader(err)
-		}
-	case Local:
-	}
-	return nil
-}
+// loopText is what tells that a request was passed on to a manager that does not lead.
+const loopText = "passed on to a manager that does not lead"
 
-// awaitLeadership returns when this manager leads. The forwarding of a request
-// to another manager that leads has its place here, and only here.
-func (s *server) awaitLeadership(ctx context.Context) error {
+// toLeader returns where the leader is that answers a request of id, nil if it is here.
+func (s *server) toLeader(ctx context.Context, id Identity) (*forward, error) {
 	leader, changed := s.cfg.Leadership.Leader()
 	if leader.Self {
+		return nil, nil
+	}
+	f := &forward{caller: id, until: time.Now().Add(LeaderWait)}
+	leader, err := s.awaitLeader(ctx, f.until)
+	if err != nil || leader.Self {
+		return nil, err
+	}
+	if md, ok := metadata.FromIncomingContext(ctx); ok && first(md, metaRedirect) != "" && !id.Local {
+		return nil, model.Errorf(model.Exhausted, "the request was %s: manager %s at %s does; try again", loopText, leader.NodeID, leader.Addr)
+	}
+	_, changed = s.cfg.Leadership.Leader()
+	f.leader, f.changed = leader, changed
+	return f, nil
+}
+
+// awaitLeader returns who leads, as soon as somebody does.
+func (s *server) awaitLeader(ctx context.Context, until time.Time) (LeaderInfo, error) {
+	leader, changed := s.cfg.Leadership.Leader()
+	if leader != (LeaderInfo{}) {
+		return leader, nil
+	}
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	for {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return LeaderInfo{}, s.noLeader(ctx.Err())
+		}
+		if leader, changed = s.cfg.Leadership.Leader(); leader != (LeaderInfo{}) {
+			return leader, nil
+		}
+	}
+}
+
+// read returns when what is read here is as new as the method wants it.
+func (s *server) read(ctx context.Context, m *method) error {
+	if m.route != Read || s.cfg.Leadership == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, LeaderWait)
 	defer cancel()
-	for !leader.Self {
-		if leader.NodeID != "" {
-			return model.Errorf(model.Unavailable,
-				"manager %s at %s leads this swarm, and this manager does not forward requests: ask that one", leader.NodeID, leader.Addr)
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return noLeader(ctx.Err())
-		}
-		leader, changed = s.cfg.Leadership.Leader()
+	if err := s.cfg.Leadership.ReadBarrier(ctx); err != nil {
+		return s.noLeader(err)
 	}
 	return nil
 }
 
-func noLeader(err error) error {
-	return model.Errorf(model.Unavailable,
-		"the swarm has no leader: the managers that can reach each other are no majority, or this one is still starting: look at \"swarmctl node ls\" and at the managers' logs, then try again: %w", err)
+func (s *server) noLeader(err error) error {
+	why := s.cfg.Leadership.Absence()
+	if why == "" {
+		why = "the managers that can reach each other are no majority, or this one is still starting: look at \"swarmctl node ls\" and at the managers' logs"
+	}
+	return model.Errorf(model.Unavailable, "the swarm has no leader: %s, then try again: %w", why, err)
 }

@@ -18,6 +18,9 @@ type method struct {
 	open          bool     // anyone may call it, also without a certificate
 	roles         []string // else: the roles that may
 	route         Route
+
+	input, output                protoreflect.MessageType
+	serverStreams, clientStreams bool
 }
 
 // methodsOf reads the rule of each method of a service from its descriptor and
@@ -42,6 +45,13 @@ func methodsOf(service string) ([]*method, error) {
 		m.open, m.roles = rule.GetInsecure(), rule.GetRoles()
 		if m.route = routeOf(m.full); m.route == 0 {
 			return nil, fmt.Errorf("serve %s: it has no route: give it a line in rpc/routes.go", m.full)
+		}
+		m.serverStreams, m.clientStreams = md.IsStreamingServer(), md.IsStreamingClient()
+		if m.input, err = protoregistry.GlobalTypes.FindMessageByName(md.Input().FullName()); err != nil {
+			return nil, fmt.Errorf("serve %s: its request is not linked in: %w", m.full, err)
+		}
+		if m.output, err = protoregistry.GlobalTypes.FindMessageByName(md.Output().FullName()); err != nil {
+			return nil, fmt.Errorf("serve %s: its answer is not linked in: %w", m.full, err)
 		}
 		methods = append(methods, m)
 	}

@@ -42,6 +42,8 @@ type Config struct {
 	// Local is the identity of callers over the unix socket: this node's own.
 	// Local is set on what it returns. Nil means that such callers are nobody.
 	Local func() Identity
+	// Addr is where other managers reach this one: it signs what it passes on to the leader.
+	Addr string
 	// Leadership routes. Nil answers everything here, at once.
 	Leadership Leadership
 	// Unknown answers methods that are not registered, for instance with the
