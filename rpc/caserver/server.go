@@ -17,8 +17,6 @@ import (
 )
 
 const (
-	// joinsAs is the role of whoever joins: managers do not join yet.
-	joinsAs = api.NodeRole_WORKER
 	// idAttempts is how often a new node gets another ID because one is taken.
 	idAttempts = 3
 	// backlog is how many changes of one node may wait for a status request.
@@ -36,6 +34,9 @@ type Config struct {
 	// NewID makes the ID of a node when the one that follows from its request is
 	// taken; nil is model.NewID of crypto/rand.
 	NewID func() string
+	// Waiting is how many status requests of callers without a certificate may wait
+	// at once for each address that they come from; 1024 if zero.
+	Waiting int
 }
 
 // Server implements api.CAServer and api.NodeCAServer.
@@ -44,6 +45,7 @@ type Server struct {
 	api.UnimplementedNodeCAServer
 	cfg     Config
 	members *rpc.Members
+	waiting waiting
 }
 
 // New returns a server.
@@ -51,7 +53,10 @@ func New(cfg Config) *Server {
 	if cfg.NewID == nil {
 		cfg.NewID = func() string { return model.NewID(rand.Reader) }
 	}
-	return &Server{cfg: cfg, members: rpc.NewMembers(cfg.Store, cfg.ClusterID)}
+	if cfg.Waiting <= 0 {
+		cfg.Waiting = waitingEach
+	}
+	return &Server{cfg: cfg, members: rpc.NewMembers(cfg.Store, cfg.ClusterID), waiting: waiting{most: cfg.Waiting, of: make(map[string]int)}}
 }
 
 // Register adds both services.
@@ -69,14 +74,19 @@ func (s *Server) GetRootCACertificate(context.Context, *api.GetRootCACertificate
 	return &api.GetRootCACertificateResponse{Certificate: cluster.GetRootCa().GetCaCert()}, nil
 }
 
-// GetUnlockKey returns the key that managers are locked with: none, because
-// managers are not locked yet.
+// GetUnlockKey returns the key that managers are locked with, none when they are
+// not, and the version of the cluster object that says so. Only a manager gets
+// here.
 func (s *Server) GetUnlockKey(context.Context, *api.GetUnlockKeyRequest) (*api.GetUnlockKeyResponse, error) {
 	cluster, err := s.cluster()
 	if err != nil {
 		return nil, err
 	}
-	return &api.GetUnlockKeyResponse{Version: cluster.GetMeta().GetVersion()}, nil
+	key, err := ca.UnlockKeyIn(cluster)
+	if err != nil {
+		return nil, err
+	}
+	return &api.GetUnlockKeyResponse{UnlockKey: key.Bytes(), Version: cluster.GetMeta().GetVersion()}, nil
 }
 
 // IssueNodeCertificate takes a certificate request: as a renewal from a caller
@@ -134,7 +144,8 @@ func repeated(n *api.Node, csr []byte) bool {
 
 // join makes a node for a request with a join token.
 func (s *Server) join(ctx context.Context, r *api.IssueNodeCertificateRequest) (*api.IssueNodeCertificateResponse, error) {
-	if err := s.admit(ctx, r.GetToken()); err != nil {
+	role, err := s.admit(ctx, r.GetToken())
+	if err != nil {
 		return nil, err
 	}
 	if _, known := api.NodeSpec_Availability_name[int32(r.GetAvailability())]; !known {
@@ -142,9 +153,9 @@ func (s *Server) join(ctx context.Context, r *api.IssueNodeCertificateRequest) (
 	}
 	// A node that did not see our answer asks again with the same request. Its ID
 	// follows from the request, so that it finds the node that it became.
-	id := idOf(r.GetCsr())
+	id := idOf(r.GetCsr(), role)
 	for attempt := 1; ; attempt++ {
-		err := s.create(ctx, id, r)
+		err := s.create(ctx, id, role, r)
 		if model.KindOf(err) == model.Exists && attempt < idAttempts {
 			id = s.cfg.NewID()
 			continue
@@ -158,38 +169,39 @@ func (s *Server) join(ctx context.Context, r *api.IssueNodeCertificateRequest) (
 
 // create makes the node id for a request, if a repetition of the same request
 // has not. The error is of kind Exists when id is, or was, another node's.
-func (s *Server) create(ctx context.Context, id string, r *api.IssueNodeCertificateRequest) error {
+func (s *Server) create(ctx context.Context, id string, role api.NodeRole, r *api.IssueNodeCertificateRequest) error {
 	if _, _, removed := s.members.Node(id); removed {
 		return model.Errorf(model.Exists, "join: node %s was removed", id)
 	}
 	return s.cfg.Store.Update(ctx, func(tx *store.Tx) error {
-		if n, ok := tx.Nodes.Get(id); ok && n.GetRole() == joinsAs && repeated(n, r.GetCsr()) {
+		if n, ok := tx.Nodes.Get(id); ok && n.GetRole() == role && repeated(n, r.GetCsr()) {
 			return nil
 		}
 		return tx.Create(&api.Node{
 			Id:   id,
-			Role: joinsAs,
-			Spec: &api.NodeSpec{DesiredRole: joinsAs, Membership: api.NodeSpec_ACCEPTED, Availability: r.GetAvailability()},
+			Role: role,
+			Spec: &api.NodeSpec{DesiredRole: role, Membership: api.NodeSpec_ACCEPTED, Availability: r.GetAvailability()},
 			Certificate: &api.Certificate{
-				Csr: r.GetCsr(), Cn: id, Role: joinsAs,
+				Csr: r.GetCsr(), Cn: id, Role: role,
 				Status: &api.IssuanceStatus{State: api.IssuanceStatus_PENDING},
 			},
 		})
 	})
 }
 
-// idOf returns the ID of the node that joins with a request. It is as random as
-// the key in the request.
-func idOf(csr []byte) string {
-	sum := sha256.Sum256(csr)
+// idOf returns the ID of the node that joins with a request in a role. It is as
+// random as the key in the request.
+func idOf(csr []byte, role api.NodeRole) string {
+	sum := sha256.Sum256(append([]byte(ca.OU(role)), csr...))
 	return model.NewID(bytes.NewReader(sum[:]))
 }
 
-// admit returns nil when a token lets a node join.
-func (s *Server) admit(ctx context.Context, token string) error {
+// admit returns the role of whoever joins with a token: that of the token which
+// it equals.
+func (s *Server) admit(ctx context.Context, token string) (api.NodeRole, error) {
 	cluster, err := s.cluster()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	tokens := cluster.GetRootCa().GetJoinTokens()
 	if len(token) > maxToken {
@@ -199,16 +211,15 @@ func (s *Server) admit(ctx context.Context, token string) error {
 	manager, worker := ca.SameToken(token, tokens.GetManager()), ca.SameToken(token, tokens.GetWorker())
 	switch {
 	case manager && !ours(ctx):
-		return model.Errorf(model.Precondition,
+		return 0, model.Errorf(model.Precondition,
 			"join: this swarm does not take stock engines as managers: join this engine with the worker token, \"swarmctl cluster join-token worker\" prints it")
 	case manager:
-		return model.Errorf(model.Precondition,
-			"join: this swarm has one manager and cannot take another yet: join with the worker token, \"swarmctl cluster join-token worker\" prints it")
+		return api.NodeRole_MANAGER, nil
 	case worker:
-		return nil
+		return api.NodeRole_WORKER, nil
 	}
 	// Engines show these words to their users.
-	return model.Errorf(model.Invalid, "A valid join token is necessary to join this cluster")
+	return 0, model.Errorf(model.Invalid, "A valid join token is necessary to join this cluster")
 }
 
 // ours reports whether the caller says that it is one of our nodes.
@@ -219,14 +230,29 @@ func ours(ctx context.Context) bool {
 }
 
 // NodeCertificateStatus returns when the certificate of a node is signed, or
-// refused, with what is public of it.
+// refused, with what is public of it. Callers without a certificate of this swarm
+// wait in bounded number for each address.
 func (s *Server) NodeCertificateStatus(ctx context.Context, r *api.NodeCertificateStatusRequest) (*api.NodeCertificateStatusResponse, error) {
 	id := r.GetNodeId()
 	if id == "" {
 		return nil, model.Errorf(model.Invalid, "certificate status: the request names no node")
 	}
+	caller := rpc.Caller(ctx)
+	member := caller.NodeID != "" && caller.Org == s.cfg.ClusterID
+	if member {
+		if _, _, removed := s.members.Node(caller.NodeID); removed {
+			return nil, model.Errorf(model.Denied, "certificate status: node %s was removed from the swarm: let it leave and join again", caller.NodeID)
+		}
+	}
 	if resp, err := answer(s.cfg.Store.Read(), id); resp != nil || err != nil {
 		return resp, err
+	}
+	if !member && !caller.Local {
+		done, err := s.waiting.enter(caller.Addr)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
 	}
 	head, sub := s.cfg.Store.Subscribe(backlog, store.ObjectKey(store.KindNode, id))
 	defer sub.Close()

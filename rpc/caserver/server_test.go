@@ -222,7 +222,6 @@ func TestJoinsThatMustFailSayWhyAndChangeNothing(t *testing.T) {
 	}{
 		{"a wrong secret", wrong, nil, "test", "A valid join token is necessary to join this cluster"},
 		{"the token of another swarm", other.tokens.GetWorker(), nil, "test", "remote CA does not match fingerprint"},
-		{"the manager token", s.tokens.GetManager(), nil, "test", "cannot take another yet"},
 		{"the manager token of a stock engine", s.tokens.GetManager(), nil, "", "does not take stock engines as managers"},
 		{"a clock before the root", own, func() time.Time { return before }, "test", "set the clock"},
 	}
@@ -355,7 +354,7 @@ func TestAnIDThatIsTakenIsReplaced(t *testing.T) {
 	t.Parallel()
 	s := newSwarm(t)
 	csr := request(t)
-	taken := idOf(csr)
+	taken := idOf(csr, api.NodeRole_WORKER)
 	s.write(t, func(tx *store.Tx) error { return tx.Create(&api.Node{Id: taken}) })
 	ids := []string{"manager", "fresh"}
 	srv := New(Config{Store: s.store, ClusterID: clusterID, NewID: func() string { id := ids[0]; ids = ids[1:]; return id }})
@@ -377,11 +376,11 @@ func TestTheIDOfARemovedNodeIsNotGivenAgain(t *testing.T) {
 	s.write(t, func(tx *store.Tx) error {
 		cluster, _ := tx.Clusters.Get(clusterID)
 		cluster = model.Shallow(cluster)
-		cluster.BlacklistedCertificates = map[string]*api.BlacklistedCertificate{idOf(req.Csr): {}}
+		cluster.BlacklistedCertificates = map[string]*api.BlacklistedCertificate{idOf(req.Csr, api.NodeRole_WORKER): {}}
 		return tx.Update(cluster)
 	})
 	resp, err := srv.IssueNodeCertificate(t.Context(), req)
-	if err != nil || resp.GetNodeId() == idOf(req.Csr) {
+	if err != nil || resp.GetNodeId() == idOf(req.Csr, api.NodeRole_WORKER) {
 		t.Errorf("%v, %v", resp, err)
 	}
 }
