@@ -3,21 +3,22 @@ package cli
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"time"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"skep/api"
+	"skep/api/skep"
 )
 
 const clusterName = "default"
 
 func (a *app) cluster() *cobra.Command {
-	return noun("cluster", "Look at the swarm as a whole, and change its settings", a.clusterList(), a.clusterInspect(), a.clusterUpdate(), a.clusterJoinToken())
+	return noun("cluster", "Look at the swarm as a whole, and change its settings",
+		a.clusterHealth(), a.clusterInspect(), a.clusterList(), a.clusterUpdate(), a.clusterJoinToken(),
+		a.clusterRotateCA(), a.clusterUnlockKey(), a.clusterUnlock(), a.clusterLeave())
 }
 
 func (a *app) clusters(control api.ControlClient) finder[*api.Cluster] {
@@ -71,12 +72,37 @@ func (a *app) clusterInspect() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return inspect(a, cluster, func(s *summary) { summarizeCluster(s, cluster) })
+			if a.format == "json" {
+				return inspect(a, cluster, nil)
+			}
+			r, err := control.ListNodes(c.Context(), &api.ListNodesRequest{Filters: &api.ListNodesRequest_Filters{Roles: []api.NodeRole{api.NodeRole_MANAGER}}})
+			if err != nil {
+				return err
+			}
+			rotation := a.rotation(c.Context(), cluster)
+			return inspect(a, cluster, func(s *summary) { summarizeCluster(s, cluster, r.Nodes, rotation) })
 		},
 	}
 }
 
-func summarizeCluster(s *summary, c *api.Cluster) {
+// rotation says how far the replacement of the root certificate is; "" when there
+// is none.
+func (a *app) rotation(ctx context.Context, c *api.Cluster) string {
+	if c.GetRootCa().GetRootRotation() == nil {
+		return ""
+	}
+	insight, err := a.insight()
+	if err != nil {
+		return "under way"
+	}
+	h, err := insight.ClusterHealth(ctx, &skep.ClusterHealthRequest{})
+	if err != nil || h.RootRotation == nil { // it may have ended just now
+		return "under way"
+	}
+	return rotationText(h.RootRotation, true)
+}
+
+func summarizeCluster(s *summary, c *api.Cluster, managers []*api.Node, rotation string) {
 	spec := c.GetSpec()
 	s.line("ID", c.Id)
 	s.line("Name", spec.GetAnnotations().GetName())
@@ -90,63 +116,25 @@ func summarizeCluster(s *summary, c *api.Cluster) {
 	for _, ca := range spec.GetCaConfig().GetExternalCas() {
 		s.line("External CA", ca.Url)
 	}
+	s.line("Root certificate", c.GetRootCa().GetCaCertHash())
+	s.line("Root rotation", rotation)
+	if r := spec.GetRaft(); r != nil {
+		s.linef("Snapshot interval", "%d", r.SnapshotInterval)
+		s.linef("Entries kept", "%d", r.LogEntriesForSlowFollowers)
+	}
+	locked := "no"
+	if spec.GetEncryptionConfig().GetAutoLockManagers() {
+		locked = "yes"
+	}
+	s.line("Autolock", locked)
+	slices.SortFunc(managers, func(x, y *api.Node) int { return strings.Compare(nodeName(x), nodeName(y)) })
+	for _, n := range managers {
+		s.line("Manager", strings.Join(slices.DeleteFunc([]string{nodeName(n), n.GetManagerStatus().GetAddr(), managerStatus(n)},
+			func(word string) bool { return word == "" }), " "))
+	}
 	s.line("Default log driver", spec.GetTaskDefaults().GetLogDriver().GetName())
 	s.line("Join token (worker)", c.GetRootCa().GetJoinTokens().GetWorker())
 	s.line("Join token (manager)", c.GetRootCa().GetJoinTokens().GetManager())
-}
-
-func (a *app) clusterUpdate() *cobra.Command {
-	var history int64
-	var expiry, heartbeat time.Duration
-	var rotate []string
-	c := &cobra.Command{
-		Use: "update [NAME] [flags]", Short: "Change the swarm's settings", Args: arguments(0, 1),
-		Example: `  swarmctl cluster update --heartbeatperiod 2s
-  swarmctl cluster update --rotate-join-token worker`,
-	}
-	flags := c.Flags()
-	flags.Int64Var(&history, "taskhistory", 0, "keep `N` tasks of each slot that have ended")
-	flags.DurationVar(&heartbeat, "heartbeatperiod", 0, "nodes say every `TIME` that they are there; one that is silent for three is down")
-	flags.DurationVar(&expiry, "certexpiry", 0, "certificates of nodes are valid for `TIME`")
-	flags.StringSliceVar(&rotate, "rotate-join-token", nil, "make a new join token for `ROLE` worker or manager; the old one is refused from then on")
-	logDriver := flags.String("log-driver", "", "log `DRIVER` of tasks that name none")
-	logOptions := pairs(flags, "log-opt", "", "option `KEY=VALUE` of that log driver")
-	c.RunE = func(c *cobra.Command, args []string) error {
-		control, err := a.control()
-		if err != nil {
-			return err
-		}
-		cluster, err := a.clusters(control).find(c.Context(), clusterArg(args))
-		if err != nil {
-			return err
-		}
-		rotation, err := tokenRotation(rotate)
-		if err != nil {
-			return err
-		}
-		spec := proto.CloneOf(cluster.GetSpec())
-		for flag, set := range map[string]func(){
-			"taskhistory":     func() { orNew(&spec.Orchestration).TaskHistoryRetentionLimit = history },
-			"heartbeatperiod": func() { orNew(&spec.Dispatcher).HeartbeatPeriod = durationpb.New(heartbeat) },
-			"certexpiry":      func() { orNew(&spec.CaConfig).NodeCertExpiry = durationpb.New(expiry) },
-			"log-driver":      func() { orNew(&orNew(&spec.TaskDefaults).LogDriver).Name = *logDriver },
-			"log-opt":         func() { orNew(&orNew(&spec.TaskDefaults).LogDriver).Options = *logOptions },
-		} {
-			if c.Flags().Changed(flag) {
-				set()
-			}
-		}
-		if len(rotate) == 0 && proto.Equal(spec, cluster.Spec) {
-			return usageError(c, errors.New("no changes detected"))
-		}
-		r, err := control.UpdateCluster(c.Context(), &api.UpdateClusterRequest{
-			ClusterId: cluster.Id, ClusterVersion: cluster.GetMeta().GetVersion(), Spec: spec, Rotation: rotation})
-		if err == nil {
-			fmt.Fprintln(a.Out, r.Cluster.Id)
-		}
-		return err
-	}
-	return c
 }
 
 func clusterArg(args []string) string {
@@ -154,21 +142,6 @@ func clusterArg(args []string) string {
 		return args[0]
 	}
 	return clusterName
-}
-
-func tokenRotation(roles []string) (*api.KeyRotation, error) {
-	rotation := &api.KeyRotation{}
-	for _, role := range roles {
-		switch role {
-		case "worker":
-			rotation.WorkerJoinToken = true
-		case "manager":
-			rotation.ManagerJoinToken = true
-		default:
-			return nil, fmt.Errorf("--rotate-join-token: no role %q: choose worker or manager", role)
-		}
-	}
-	return rotation, nil
 }
 
 // orNew returns what p points to, made if there is none.
@@ -219,20 +192,23 @@ func (a *app) clusterJoinToken() *cobra.Command {
 	return c
 }
 
-// managerAddress is where a new node joins: the leader's, else any manager's.
+// managerAddress is where a new node joins: the leader's, else that of a manager
+// that is reachable, else any manager's.
 func managerAddress(ctx context.Context, control api.ControlClient) (string, error) {
 	r, err := control.ListNodes(ctx, &api.ListNodesRequest{})
 	if err != nil {
 		return "", err
 	}
-	var leader, other string
+	var leader, reachable, other string
 	for _, n := range r.Nodes {
 		switch m := n.ManagerStatus; {
 		case m.GetLeader():
 			leader = m.Addr
+		case m.GetReachability() == api.RaftMemberStatus_REACHABLE:
+			reachable = m.Addr
 		case m.GetAddr() != "":
 			other = m.Addr
 		}
 	}
-	return cmp.Or(leader, other, "MANAGER:4242"), nil
+	return cmp.Or(leader, reachable, other, "MANAGER:4242"), nil
 }

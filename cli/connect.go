@@ -23,7 +23,7 @@ const (
 )
 
 // dial connects to the node's socket, once for each run.
-func (a *app) dial() (*grpc.ClientConn, error) {
+func (a *app) dial() (grpc.ClientConnInterface, error) {
 	if a.conn != nil {
 		return a.conn, nil
 	}
@@ -32,20 +32,16 @@ func (a *app) dial() (*grpc.ClientConn, error) {
 		return nil, err
 	}
 	a.path = path
-	a.conn, err = grpc.NewClient("unix:"+path,
+	conn, err := grpc.NewClient("unix:"+path,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 		grpc.WithUserAgent("swarmctl/"+version()))
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", path, err)
 	}
+	a.conn = conn
+	a.close = func() { _ = conn.Close() } // the process ends; nothing is left to lose
 	return a.conn, nil
-}
-
-func (a *app) close() {
-	if a.conn != nil {
-		_ = a.conn.Close() // the process ends; nothing is left to lose
-	}
 }
 
 func (a *app) control() (api.ControlClient, error) {
@@ -62,6 +58,14 @@ func (a *app) local() (skep.LocalClient, error) {
 		return nil, err
 	}
 	return skep.NewLocalClient(conn), nil
+}
+
+func (a *app) insight() (skep.InsightClient, error) {
+	conn, err := a.dial()
+	if err != nil {
+		return nil, err
+	}
+	return skep.NewInsightClient(conn), nil
 }
 
 // watch opens a stream of changes that carries on from now.

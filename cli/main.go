@@ -25,15 +25,20 @@ type app struct {
 	socket    string
 	format    string
 	noResolve bool
-	conn      *grpc.ClientConn
+	conn      grpc.ClientConnInterface
+	close     func()
 	path      string // of the socket that conn is for
 }
 
 // Main runs swarmctl with args (without the program's name) until it is done or
 // ctx ends, and returns the exit status.
 func Main(ctx context.Context, args []string, streams Streams) int {
-	a := &app{Streams: streams}
-	defer a.close()
+	a := &app{Streams: streams, close: func() {}}
+	defer func() { a.close() }()
+	return a.run(ctx, args)
+}
+
+func (a *app) run(ctx context.Context, args []string) int {
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(a.In)
@@ -46,7 +51,7 @@ func Main(ctx context.Context, args []string, streams Streams) int {
 			err = exitf(ExitInterrupted, "interrupted")
 		}
 	}
-	if err != nil {
+	if err != nil && err.Error() != "" { // with no text, what was printed says it
 		fmt.Fprintln(a.Err, "Error:", a.text(err))
 	}
 	return ExitStatus(err)

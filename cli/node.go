@@ -18,6 +18,7 @@ func (a *app) node() *cobra.Command {
 		a.nodeList(), a.nodeInspect(), a.nodeUpdate(), a.nodeRemove(),
 		a.nodeAvailability("activate", "Let nodes take tasks", "active", api.NodeSpec_ACTIVE),
 		a.nodeAvailability("pause", "Keep the tasks of nodes but give them no new ones", "paused", api.NodeSpec_PAUSE),
+		a.nodePromote(), a.nodeDemote(),
 		a.nodeAvailability("drain", "Move the tasks of nodes elsewhere", "drained", api.NodeSpec_DRAIN),
 	)
 }

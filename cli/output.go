@@ -37,6 +37,11 @@ func list[T object](a *app, quiet bool, items []T, columns []column[T]) error {
 	case a.format == "json":
 		return writeJSONArray(a.Out, items)
 	}
+	return rows(a, items, columns)
+}
+
+// rows prints items as a table.
+func rows[T any](a *app, items []T, columns []column[T]) error {
 	out := &trimmer{w: a.Out}
 	w := table(out)
 	titles := make([]string, len(columns))

@@ -40,6 +40,14 @@ func (p progress) String() string {
 	return s
 }
 
+// parts counts tasks. A service that is to have none is a part that is done.
+func (p progress) parts() (done, all int) {
+	if p.desired == 0 {
+		return 1, 1
+	}
+	return p.running + p.completed, p.desired
+}
+
 // crashes is how often one slot may fail before that counts as a crash loop.
 const crashes = 3
 

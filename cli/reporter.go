@@ -33,7 +33,14 @@ func newReporter(out io.Writer, name string) *reporter {
 	return &reporter{out: out, name: name, live: terminal(out)}
 }
 
-func (r *reporter) report(p progress) {
+// shown is how far something is, in words and, if they are counted, in parts.
+type shown interface {
+	fmt.Stringer
+	// parts returns how many parts are done of how many; of 0, there is nothing to count.
+	parts() (done, all int)
+}
+
+func (r *reporter) report(p shown) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	text := p.String()
@@ -42,7 +49,7 @@ func (r *reporter) report(p progress) {
 	}
 	r.shown = text
 	if r.live {
-		line := []rune(fmt.Sprintf("%s %s %s", r.name, bar(p), text))
+		line := []rune(r.name + bar(p.parts()) + " " + text)
 		// A line that is too long would wrap, and what is on a wrapped line stays.
 		fmt.Fprintf(r.out, "\r\x1b[K%s", string(line[:min(len(line), width(r.out)-1)]))
 		return
@@ -78,12 +85,12 @@ func (r *reporter) end() {
 	}
 }
 
-func bar(p progress) string {
-	full := barWidth
-	if p.desired > 0 {
-		full = min(barWidth*(p.running+p.completed)/p.desired, barWidth)
+func bar(done, all int) string {
+	if all <= 0 {
+		return ""
 	}
-	return "[" + strings.Repeat("=", full) + strings.Repeat(" ", barWidth-full) + "]"
+	full := min(barWidth*done/all, barWidth)
+	return " [" + strings.Repeat("=", full) + strings.Repeat(" ", barWidth-full) + "]"
 }
 
 // width is how many columns the terminal has.

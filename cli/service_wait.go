@@ -13,6 +13,7 @@ func (a *app) serviceWait() *cobra.Command {
 		Example: "  swarmctl service wait --timeout 1m web",
 	}
 	waiting.registerTimeout(c.Flags())
+	waiting.registerStable(c.Flags())
 	c.RunE = func(c *cobra.Command, args []string) error {
 		control, err := a.control()
 		if err != nil {

@@ -22,12 +22,20 @@ type waitFlags struct {
 }
 
 func (f *waitFlags) register(set *pflag.FlagSet) {
-	set.BoolVarP(&f.detach, "detach", "d", false, "do not wait")
+	f.registerDetach(set)
 	f.registerTimeout(set)
+	f.registerStable(set)
+}
+
+func (f *waitFlags) registerDetach(set *pflag.FlagSet) {
+	set.BoolVarP(&f.detach, "detach", "d", false, "do not wait")
 }
 
 func (f *waitFlags) registerTimeout(set *pflag.FlagSet) {
 	set.DurationVar(&f.timeout, "timeout", 10*time.Minute, "wait for `TIME` at most; the operation goes on")
+}
+
+func (f *waitFlags) registerStable(set *pflag.FlagSet) {
 	set.DurationVar(&f.stable, "stable", time.Second, "tasks that nobody probes count once they have run for `TIME`")
 }
 
