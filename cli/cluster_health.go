@@ -137,7 +137,7 @@ func healthColumns(now time.Time) []column[*skep.ManagerHealth] {
 }
 
 func healthStatus(now time.Time, m *skep.ManagerHealth) string {
-	s := ""
+	var s string
 	switch {
 	case m.Leader:
 		s = "Leader"

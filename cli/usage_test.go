@@ -43,7 +43,8 @@ func TestHelpSaysWhatAFlagTakes(t *testing.T) {
 	t.Parallel()
 	for _, command := range [][]string{
 		{}, {"service", "create"}, {"service", "update"}, {"service", "scale"}, {"service", "wait"}, {"task", "logs"}, {"node", "update"},
-		{"cluster", "update"}, {"cluster", "join-token"}, {"secret", "create"}, {"config", "create"},
+		{"cluster", "update"}, {"cluster", "join-token"}, {"cluster", "health"}, {"cluster", "rotate-ca"}, {"cluster", "unlock"}, {"cluster", "unlock-key"},
+		{"cluster", "leave"}, {"node", "promote"}, {"node", "demote"}, {"secret", "create"}, {"config", "create"},
 	} {
 		t.Run(strings.Join(command, " "), func(t *testing.T) {
 			t.Parallel()
