@@ -28,6 +28,10 @@ build: ## Build all packages, and the commands into bin/.
 run: build ## Run a swarm of this machine with examples/hello; Ctrl-C stops both.
 	@exec examples/run
 
+.PHONY: dev
+dev: build ## Run three managers and two workers on this machine; Ctrl-C stops all.
+	@exec examples/dev
+
 .PHONY: test
 test: ## Run the tests (minutes; needs Go only).
 	$(GO) test ./...
