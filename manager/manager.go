@@ -256,7 +256,7 @@ func (m *Manager) ensureMember(ctx context.Context) error {
 // ignoreEnd returns err, unless ctx has ended.
 func ignoreEnd(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // what was under way was stopped
 	}
 	return err
 }

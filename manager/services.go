@@ -14,11 +14,13 @@ import (
 	"skep/control/issuer"
 	"skep/control/orchestrator"
 	"skep/control/reaper"
+	"skep/control/rotator"
 	"skep/control/scheduler"
 	"skep/loop"
 	"skep/rpc/caserver"
 	"skep/rpc/controlapi"
 	"skep/rpc/dispatcher"
+	"skep/rpc/insight"
 	"skep/rpc/logbroker"
 	"skep/rpc/raftserver"
 	"skep/rpc/resourceapi"
@@ -42,7 +44,7 @@ func (m *Manager) newServices() services {
 			Store:          m.store,
 			NewID:          newID,
 			CheckTemplates: template.Check,
-			Members:        m.members,
+			Members:        group{m}.Members,
 			NewJoinToken:   m.newJoinToken,
 		}),
 		watch:  watchapi.New(watchapi.Config{Store: m.store, Stop: m.stopping}),
@@ -58,10 +60,10 @@ func (m *Manager) newServices() services {
 // Register adds the services of the remote port.
 func (m *Manager) Register(r grpc.ServiceRegistrar) {
 	m.RegisterLocal(r)
-	member := &raftserver.Raft{Members: m.members, Removed: m.removed, Member: late{m}}
+	member := &raftserver.Raft{Members: group{m}.Members, Removed: group{m}.Removed, Member: late{m}}
 	api.RegisterRaftServer(r, member)
 	skep.RegisterReplicationServer(r, &raftserver.Replication{Raft: member})
-	api.RegisterRaftMembershipServer(r, &raftserver.Membership{})
+	api.RegisterRaftMembershipServer(r, &raftserver.Membership{Group: group{m}, Store: m.store, Dial: m.cfg.Dial})
 }
 
 // RegisterLocal adds the services of the socket: all but those between managers.
@@ -76,6 +78,9 @@ func (m *Manager) RegisterLocal(r grpc.ServiceRegistrar) {
 	api.RegisterLogsServer(r, &logbroker.Logs{})
 	api.RegisterLogBrokerServer(r, &logbroker.Broker{})
 	api.RegisterResourceAllocatorServer(r, &resourceapi.Server{})
+	skep.RegisterInsightServer(r, insight.New(insight.Config{
+		Store: m.store, ClusterID: m.cfg.Identity.ClusterID(), Raft: group{m}.judged, Now: m.cfg.Now,
+	}))
 }
 
 // loops are the reconcile loops in the order in which a task passes them.
@@ -85,6 +90,7 @@ func (m *Manager) loops() []loop.Any {
 		allocator.Loop(),
 		scheduler.Loop(),
 		reaper.Loop(),
+		rotator.Roles{Raft: group{m}, Log: m.cfg.Log}.Loop(),
 		dispatch.Orphans(m.cfg.Identity.NodeID()),
 		issuer.New(issuer.Config{ClusterID: m.cfg.Identity.ClusterID(), Now: m.cfg.Now}).Loop(),
 	}
@@ -120,22 +126,4 @@ func (m *Manager) peers() ([]*api.WeightedPeer, <-chan struct{}) {
 	}
 	slices.SortFunc(peers, func(a, b *api.WeightedPeer) int { return strings.Compare(a.Peer.NodeId, b.Peer.NodeId) })
 	return peers, changed
-}
-
-// members are the members of the raft group with what is known of each.
-func (m *Manager) members() []*api.RaftMember {
-	node := m.raft.Load()
-	if node == nil {
-		return nil
-	}
-	return node.Status().Members
-}
-
-// removed are the raft ids of those who were members.
-func (m *Manager) removed() []uint64 {
-	node := m.raft.Load()
-	if node == nil {
-		return nil
-	}
-	return node.Status().Removed
 }

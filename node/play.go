@@ -84,9 +84,9 @@ func (n *node) work(ctx context.Context) error {
 func (n *node) manage(ctx context.Context) error {
 	ctx, cancel := n.while(ctx, api.NodeRole_MANAGER)
 	defer cancel()
-	remote, err := n.listenRemote(ctx)
+	remote := n.listenRemote(ctx)
 	if remote == nil {
-		return err
+		return nil
 	}
 	metrics := &lease{Registerer: n.cfg.Metrics}
 	defer metrics.end()
@@ -103,17 +103,17 @@ func (n *node) manage(ctx context.Context) error {
 	return err
 }
 
-// listenRemote opens the manager's port, unless it is open. For a node that was promoted
+// listenRemote opens the manager's port, unless it is open; nil says that ctx ended before. For a node that was promoted
 // a port that is taken is no reason to end: it works on and tries again.
-func (n *node) listenRemote(ctx context.Context) (net.Listener, error) {
+func (n *node) listenRemote(ctx context.Context) net.Listener {
 	if l := n.remote; l != nil {
 		n.remote = nil
-		return l, nil
+		return l
 	}
 	for {
 		l, err := n.machine.ListenRemote(n.cfg.Listen)
 		if err == nil {
-			return l, nil
+			return l
 		}
 		n.cfg.Log.ErrorContext(ctx, "this node was promoted and cannot open the port of a manager; it tries again", slog.Any("error", err))
 		timer := time.NewTimer(listenAgain)
@@ -121,7 +121,7 @@ func (n *node) listenRemote(ctx context.Context) (net.Listener, error) {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return nil, nil
+			return nil
 		}
 	}
 }

@@ -53,7 +53,7 @@ const loopText = "passed on to a manager that does not lead"
 
 // toLeader returns where the leader is that answers a request of id, nil if it is here.
 func (s *server) toLeader(ctx context.Context, id Identity) (*forward, error) {
-	leader, changed := s.cfg.Leadership.Leader()
+	leader, _ := s.cfg.Leadership.Leader()
 	if leader.Self {
 		return nil, nil
 	}
@@ -65,8 +65,8 @@ func (s *server) toLeader(ctx context.Context, id Identity) (*forward, error) {
 	if md, ok := metadata.FromIncomingContext(ctx); ok && first(md, metaRedirect) != "" && !id.Local {
 		return nil, model.Errorf(model.Exhausted, "the request was %s: manager %s at %s does; try again", loopText, leader.NodeID, leader.Addr)
 	}
-	_, changed = s.cfg.Leadership.Leader()
-	f.leader, f.changed = leader, changed
+	f.leader = leader
+	_, f.changed = s.cfg.Leadership.Leader()
 	return f, nil
 }
 

@@ -2,6 +2,7 @@ package caserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -188,14 +189,14 @@ func TestStatusRequestsWithoutACertificateWaitInBoundedNumber(t *testing.T) {
 			"the socket":                  {Local: true},
 			"an address that has no port": {Addr: "@"},
 		} {
-			if err := ask(brief, id); err != context.Canceled {
+			if err := ask(brief, id); !errors.Is(err, context.Canceled) {
 				t.Errorf("%s does not wait: %v", name, err)
 			}
 		}
 		leave()
 		<-ended
 		<-ended
-		if err := ask(brief, rpc.Identity{Addr: "10.0.0.1:5000"}); err != context.Canceled {
+		if err := ask(brief, rpc.Identity{Addr: "10.0.0.1:5000"}); !errors.Is(err, context.Canceled) {
 			t.Errorf("after those left: %v", err)
 		}
 		if len(srv.waiting.of) != 0 {

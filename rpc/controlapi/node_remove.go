@@ -65,6 +65,9 @@ func (s *Server) RemoveNode(ctx context.Context, r *api.RemoveNodeRequest) (*api
 func checkRemoval(n *api.Node, members map[string]*api.RaftMember, force bool) error {
 	_, member := members[n.GetId()]
 	if member {
+		if n.GetSpec().GetDesiredRole() == api.NodeRole_WORKER {
+			return model.Errorf(model.Precondition, "node %.80q is a manager that is being demoted, and is still a member of raft: remove it when it has left; its status says what it waits for", n.GetId())
+		}
 		return model.Errorf(model.Precondition, "node %.80q is a manager: it has to be demoted before it can be removed; update its role to worker first", n.GetId())
 	}
 	if n.GetStatus().GetState() == api.NodeStatus_READY && !force {

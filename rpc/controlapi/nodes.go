@@ -2,6 +2,8 @@ package controlapi
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	"skep/api"
 	"skep/model"
@@ -73,22 +75,10 @@ func checkDemotion(s *store.Snapshot, n *api.Node, members map[string]*api.RaftM
 			managers++
 		}
 	}
-	if n.GetRole() == api.NodeRole_MANAGER && managers == 1 {
-		return model.Errorf(model.Precondition, "attempting to demote the last manager of the swarm: nobody would be left to lead it; promote another node first")
-	}
-	if _, ok := members[n.GetId()]; !ok {
-		return model.Errorf(model.NotFound, "node %.80q is not a member of raft: it is not a manager yet; wait until it is, then demote it", n.GetId())
-	}
-	reachable := 0
-	for id, m := range members {
-		if id != n.GetId() && m.GetStatus().GetReachability() != api.RaftMemberStatus_UNREACHABLE {
-			reachable++
-		}
-	}
-	if left := len(members) - 1; reachable < left/2+1 {
-		return model.Errorf(model.Precondition, "demoting node %.80q would leave %d reachable managers of %d: they could not agree on anything; bring the others back first", n.GetId(), reachable, left)
-	}
-	return nil
+	return model.CheckDemotion(n, slices.Collect(maps.Values(members)), managers, func(id string) (api.NodeRole, bool) {
+		other, ok := s.Nodes.Get(id)
+		return other.GetSpec().GetDesiredRole(), ok
+	})
 }
 
 func (s *Server) membersByNode() map[string]*api.RaftMember {

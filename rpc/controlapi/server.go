@@ -56,9 +56,7 @@ func New(cfg Config) *Server {
 		s.members = func() []*api.RaftMember { return nil }
 	}
 	if s.promotable == nil {
-		s.promotable = func(*api.Node) error {
-			return model.Errorf(model.Unimplemented, "this version runs one manager: a worker cannot become a second one yet; leave the role as it is")
-		}
+		s.promotable = model.CheckPromotion
 	}
 	if s.newJoinToken == nil {
 		s.newJoinToken = func([]byte) (string, error) {
