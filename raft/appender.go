@@ -2,7 +2,6 @@ package raft
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	etcdraft "go.etcd.io/raft/v3"
@@ -23,7 +22,7 @@ func (n *Node) runAppender(ctx context.Context) error {
 			return err
 		}
 		n.busy.Store(n.since())
-		err := n.appendBatch(msgs)
+		err := n.appendAll(ctx, msgs)
 		n.busy.Store(0)
 		if err != nil {
 			return err
@@ -31,12 +30,33 @@ func (n *Node) runAppender(ctx context.Context) error {
 	}
 }
 
+// appendAll appends batches. A snapshot takes the place of all that the log has: what came
+// before it comes first.
+func (n *Node) appendAll(ctx context.Context, msgs []*raftpb.Message) error {
+	from := 0
+	for i, m := range msgs {
+		if etcdraft.IsEmptySnap(m.GetSnapshot()) {
+			continue
+		}
+		if i > from {
+			if err := n.appendBatch(msgs[from:i]); err != nil {
+				return err
+			}
+		}
+		from = i // its entries, if it has any, follow the snapshot
+		if err := n.install(ctx, m); err != nil {
+			return err
+		}
+	}
+	if ctx.Err() != nil || from == len(msgs) {
+		return nil
+	}
+	return n.appendBatch(msgs[from:])
+}
+
 func (n *Node) appendBatch(msgs []*raftpb.Message) error {
 	dirty, entries := false, 0
 	for _, m := range msgs {
-		if !etcdraft.IsEmptySnap(m.GetSnapshot()) {
-			return errors.New("another member sent a snapshot, which this release does not take")
-		}
 		dirty = n.log.Append(hardState(m), m.GetEntries())
 		entries += len(m.GetEntries())
 	}

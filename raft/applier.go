@@ -10,11 +10,12 @@ import (
 )
 
 // order is what the loop tells the applier: that this member was elected, that it leads no
-// more, or committed entries. RotateKey tells it to take a snapshot.
+// more, committed entries, to take a snapshot, or to restore one.
 type order struct {
 	elected  uint64
 	deposed  bool
 	snapshot bool
+	restore  *restoring
 	apply    *raftpb.Message
 }
 
@@ -55,6 +56,8 @@ func (a *applier) carryOut(ctx context.Context, o order) error {
 	case o.deposed:
 		a.elected = 0
 		a.follow()
+	case o.restore != nil:
+		return a.restoreReceived(ctx, o.restore)
 	case o.snapshot:
 		return a.recapture(ctx)
 	default:
@@ -128,7 +131,7 @@ func (a *applier) changeMembers(ctx context.Context, e *raftpb.Entry) error {
 		return fmt.Errorf("read the change of members in entry %d of the raft log: %w", e.GetIndex(), err)
 	}
 	changed := make(chan error, 1)
-	a.events.put(event{change: cc, changed: changed})
+	a.events.put(event{change: cc, index: e.GetIndex(), changed: changed})
 	select {
 	case err := <-changed:
 		return err

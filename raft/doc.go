@@ -39,5 +39,10 @@
 // snap), whose files are sealed by package seal. The last two snapshots are kept, and the log
 // since the older one: if the newest turns out damaged, nothing is lost.
 //
+// A member that lacks entries which the log of the leader has no more takes the leader's
+// snapshot: the state goes to a file as it comes ([Node.ReceiveSnapshot]), which becomes a
+// snapshot when all of it is durable and raft has taken it; then the log begins anew after it,
+// and the state machine is restored. A crash at any point leaves one state or the other.
+//
 // Nothing here knows what the entries mean.
 package raft

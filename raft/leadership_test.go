@@ -202,15 +202,6 @@ func TestAReadThatWaitsSurvivesALossOfLeadership(t *testing.T) {
 	})
 }
 
-func TestASnapshotOfAnotherMemberIsFatalUntilThereAreOthers(t *testing.T) {
-	t.Parallel()
-	n := &Node{}
-	err := n.appendBatch([]*raftpb.Message{{Snapshot: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: new(uint64(7))}}}})
-	if err == nil || !strings.Contains(err.Error(), "snapshot") {
-		t.Errorf("got %v, want an error", err)
-	}
-}
-
 func TestMembersComeChangeAndGo(t *testing.T) {
 	t.Parallel()
 	change := func(typ raftpb.ConfChangeType, id uint64, addr string) *raftpb.ConfChange {

@@ -16,7 +16,9 @@ import (
 type event struct {
 	msg     *raftpb.Message
 	change  *raftpb.ConfChange
+	index   uint64 // of the entry with the change
 	changed chan<- error
+	offer   *offer
 	read    *read
 	// do is for what is rare.
 	do func(*loop) error
@@ -44,6 +46,10 @@ type loop struct {
 	progress  map[uint64]progress // of the others, while it leads
 	promoting map[uint64]bool
 	transfers transfers
+	// offered is the snapshot that is being given to raft, restored the index of the last
+	// one that it took.
+	offered  *offer
+	restored uint64
 }
 
 func (n *Node) runLoop(ctx context.Context) error {
@@ -110,7 +116,9 @@ func (l *loop) campaign() {
 func (l *loop) step(e event) error {
 	switch {
 	case e.change != nil:
-		e.changed <- l.apply(e.change)
+		e.changed <- l.apply(e.change, e.index)
+	case e.offer != nil:
+		return l.take(e.offer)
 	case e.read != nil:
 		l.reads.waiting = append(l.reads.waiting, *e.read)
 	case e.do != nil:
@@ -128,10 +136,16 @@ func (l *loop) step(e event) error {
 }
 
 // apply changes the membership.
-func (l *loop) apply(cc *raftpb.ConfChange) error {
+func (l *loop) apply(cc *raftpb.ConfChange, index uint64) error {
 	before := l.members.Load()
-	if before.refuses(cc) {
-		return nil
+	if index <= l.restored || before.refuses(cc) {
+		return nil // the snapshot that raft has taken knows of it
+	}
+	if before.find(cc.GetNodeId()) == nil && cc.GetNodeId() != l.id {
+		l.mem.added(index)
+		if l.leads() && l.mem.lacking() {
+			l.orders.put(order{snapshot: true})
+		}
 	}
 	members, err := before.apply(cc, l.raw.ApplyConfChange(cc))
 	if err != nil {
@@ -196,6 +210,7 @@ func (l *loop) handle(rd etcdraft.Ready) {
 		if n := len(rd.Entries); n > 0 {
 			l.last = rd.Entries[n-1].GetIndex()
 		}
+		l.accept(s)
 	}
 	if rd.SoftState != nil {
 		l.roles(rd)

@@ -20,6 +20,8 @@ type memLog struct {
 	base     entryID
 	entries  []*raftpb.Entry
 	snapshot *raftpb.Snapshot
+	// needed is where the last member was added. It takes no snapshot of before.
+	needed uint64
 }
 
 type entryID struct{ index, term uint64 }
@@ -104,11 +106,12 @@ func (m *memLog) FirstIndex() (uint64, error) {
 	return m.base.index + 1, nil
 }
 
-// Snapshot implements etcdraft.Storage. Data is the name of the snapshot's file.
+// Snapshot implements etcdraft.Storage. Data is the name of the snapshot's file. There is
+// none while the last one does not know of all members.
 func (m *memLog) Snapshot() (*raftpb.Snapshot, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.snapshot.GetMetadata().GetIndex() == 0 {
+	if index := m.snapshot.GetMetadata().GetIndex(); index == 0 || index < m.needed {
 		return nil, etcdraft.ErrSnapshotTemporarilyUnavailable
 	}
 	return m.snapshot, nil
@@ -137,12 +140,40 @@ func (m *memLog) append(entries []*raftpb.Entry) {
 	m.entries = append(m.entries, entries...)
 }
 
+// added notes that a member was added by entry index.
+func (m *memLog) added(index uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.needed = max(m.needed, index)
+}
+
+// lacking reports whether a snapshot is called for, since a member can have the whole state
+// neither from the log nor from the last one.
+func (m *memLog) lacking() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.base.index > 0 && m.snapshot.GetMetadata().GetIndex() < m.needed
+}
+
+// restart makes a snapshot of another member all there is.
+func (m *memLog) restart(snapshot *raftpb.Snapshot) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	meta := snapshot.GetMetadata()
+	m.snapshot = snapshot
+	m.base = entryID{meta.GetIndex(), meta.GetTerm()}
+	m.entries = nil
+}
+
 // compact notes a newer snapshot and drops entries before it, but for the last keep
 // entries as far as they have at most keepBytes.
 func (m *memLog) compact(snapshot *raftpb.Snapshot, keep, keepBytes uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.snapshot = snapshot
+	if snapshot.GetMetadata().GetIndex() <= m.base.index {
+		return // it takes the place of one that was received
+	}
 	at := snapshot.GetMetadata().GetIndex() - m.base.index // how many entries it covers
 	for size := uint64(0); at > 0 && keep > 0; at, keep = at-1, keep-1 {
 		if size += entrySize(m.entries[at-1]); size > keepBytes {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -32,6 +33,9 @@ type network struct {
 	delay  time.Duration
 	jitter time.Duration
 	seen   map[raftpb.MessageType]int
+
+	breakAfter         int // chunks of a snapshot, then the connection breaks
+	snapshots, resumed int // that came whole; attempts that went on
 }
 
 type link struct{ from, to uint64 }
@@ -137,7 +141,7 @@ func (n *network) deliver(l link, m *raftpb.Message) {
 			from.ReportSnapshot(l.to, false)
 		}
 	case m.GetType() == raftpb.MsgSnap:
-		n.snapshot(from, to, m)
+		n.wg.Go(func() { n.snapshot(l, from, m) })
 	default:
 		if err := to.Step(n.ctx, m); errors.Is(err, raft.ErrRemoved) {
 			from.Removed()
@@ -148,8 +152,73 @@ func (n *network) deliver(l link, m *raftpb.Message) {
 	}
 }
 
-func (n *network) snapshot(from, to *raft.Node, m *raftpb.Message) {
-	from.ReportSnapshot(to.ID(), false)
+// snapshot sends the snapshot of a MsgSnap in chunks, each of which takes as long as a
+// message, in as many attempts as it takes while both members are there.
+func (n *network) snapshot(l link, from *raft.Node, m *raftpb.Message) {
+	out, err := from.OpenSnapshot(m.GetSnapshot().GetMetadata().GetIndex())
+	if err != nil {
+		from.ReportSnapshot(l.to, false)
+		return
+	}
+	defer out.State.Close()
+	m.Snapshot = &raftpb.Snapshot{Metadata: out.Meta}
+	for attempt := 0; n.ctx.Err() == nil; attempt++ {
+		n.mu.Lock()
+		same, to, limit := n.nodes[l.from] == from, n.nodes[l.to], n.breakAfter
+		n.mu.Unlock()
+		if !same || to == nil || attempt > 100 {
+			break
+		}
+		switch err := n.attempt(l, to, m, out, limit); {
+		case err == nil:
+			from.ReportSnapshot(l.to, true)
+			return
+		case errors.Is(err, raft.ErrRemoved):
+			from.Removed()
+			return
+		}
+	}
+	from.ReportSnapshot(l.to, false)
+}
+
+// attempt sends at most limit chunks, if that is not zero.
+func (n *network) attempt(l link, to *raft.Node, m *raftpb.Message, out *raft.OutgoingSnapshot, limit int) error {
+	in, err := to.ReceiveSnapshot(m, raft.SnapshotHeader{ID: out.ID, Members: out.Members, Removed: out.Removed})
+	if err != nil {
+		<-time.After(10 * n.delay) // of the bubble
+		return err
+	}
+	if in.Offset() > 0 {
+		n.set(func() { n.resumed++ })
+	}
+	if _, err := out.State.Seek(in.Offset(), io.SeekStart); err != nil {
+		return err
+	}
+	chunk := make([]byte, 1000)
+	for sent := 0; ; sent++ {
+		select {
+		case <-time.After(n.delay):
+		case <-n.ctx.Done():
+			return n.ctx.Err()
+		}
+		n.mu.Lock()
+		cut := n.cut[l] || n.nodes[l.to] != to || limit > 0 && sent == limit
+		n.mu.Unlock()
+		if cut {
+			return errors.New("cut")
+		}
+		k, err := io.ReadFull(out.State, chunk)
+		if errors.Is(err, io.EOF) {
+			n.set(func() { n.snapshots++ })
+			return in.Commit(n.ctx)
+		}
+		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return err
+		}
+		if _, err := in.Write(chunk[:k]); err != nil {
+			return err
+		}
+	}
 }
 
 func (n *network) set(f func()) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,6 +33,8 @@ type Node struct {
 	snapshotSize atomic.Uint64 // of the last one
 	writing      atomic.Bool   // one is being written
 	rotation     rotation
+	incoming     incoming
+	taken        sync.Map // *offer that raft took, by index, until it is installed
 
 	proposals *proposals
 	events    *mailbox[event]           // to the loop
@@ -46,6 +49,7 @@ type Node struct {
 	applying atomic.Int64 // the applier, likewise
 	began    time.Time
 	members  atomic.Pointer[membership]
+	ahead    atomic.Uint64 // members may be as of this entry already, which a snapshot brings
 	applied  atomic.Uint64
 	readable atomic.Uint64 // what a read here, now, must have applied; 0: not known
 	started  atomic.Bool
@@ -90,6 +94,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 		return nil
 	})
 	err = n.group.Wait()
+	n.incoming.end()
 
 	// Nobody proposes after Follow; what came before it and after the loop is here.
 	if _, refused := n.proposals.take(0, 0, false); len(refused) > 0 {

@@ -55,9 +55,15 @@ func (n *Node) open() error {
 			return fmt.Errorf("make the raft directory: %w", err)
 		}
 	}
+	if err := n.snapshots.Forsake(); err != nil {
+		return err
+	}
 	newest, err := n.newestSnapshot()
 	if err != nil {
 		return err
+	}
+	if newest.meta.Received {
+		logs.Restart = &newest.meta.Term
 	}
 	log, found, err := wal.Open(logs, newest.meta.Index)
 	switch {

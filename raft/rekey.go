@@ -80,6 +80,9 @@ func (n *Node) oldKeys() (bool, error) {
 	if _, old := n.log.OldKeys(); old {
 		return true, nil
 	}
+	if n.incoming.oldKeys(n.rotation.keys.Current()) {
+		return true, nil
+	}
 	old, err := n.snapshots.OldKeys()
 	if err != nil {
 		return false, fmt.Errorf("rotate the key of the raft log: %w", err)
@@ -104,8 +107,10 @@ func (a *applier) recapture(ctx context.Context) error {
 	}
 	term, err := a.mem.Term(index)
 	switch {
-	case errors.Is(err, etcdraft.ErrUnavailable):
-		return nil // others have it, the disk here not yet: RotateKey asks again
+	case errors.Is(err, etcdraft.ErrUnavailable), errors.Is(err, etcdraft.ErrCompacted):
+		// Others have it, the disk here not yet, or a snapshot of another member is about to
+		// be restored: whoever wants this one asks again.
+		return nil
 	case err != nil:
 		return fmt.Errorf("take a snapshot at entry %d of the raft log: %w", index, err)
 	}

@@ -38,11 +38,16 @@ func (a *applier) capture(ctx context.Context, last *raftpb.Entry) error {
 
 // take takes a snapshot and has it written; none other is being written.
 func (a *applier) take(ctx context.Context, last *raftpb.Entry) error {
+	members := a.members.Load()
+	if a.ahead.Load() > last.GetIndex() {
+		// A snapshot of another member is about to take the place of this state.
+		a.writing.Store(false)
+		return nil
+	}
 	state, err := a.cfg.StateMachine.Snapshot()
 	if err != nil {
 		return err
 	}
-	members := a.members.Load()
 	meta := snap.Meta{
 		Index: last.GetIndex(), Term: last.GetTerm(),
 		Conf: members.conf, Members: members.members, Removed: members.removed,
@@ -83,7 +88,15 @@ func (n *Node) writeSnapshot(ctx context.Context, meta snap.Meta, state Snapshot
 	}
 	n.snapshotSize.Store(uint64(size))
 	n.metrics.snapshots.Observe(time.Since(began).Seconds())
+	n.incoming.mu.Lock() // none is installed meanwhile
+	defer n.incoming.mu.Unlock()
 	previous := n.mem.snapshotIndex()
+	if meta.Index < previous {
+		if err := n.snapshots.Tidy(previous); err != nil {
+			n.cfg.Log.Error("old raft snapshots stay until the next one", "error", err)
+		}
+		return nil // one that came from another member is newer
+	}
 	n.mem.compact(n.described(meta), n.cfg.KeepEntries, keepBytes)
 	if err := errors.Join(n.snapshots.Tidy(meta.Index, previous), n.log.Release(previous)); err != nil {
 		n.cfg.Log.Error("old files of the raft log stay until the next snapshot", "error", err)

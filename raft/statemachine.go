@@ -33,7 +33,9 @@ type StateMachine interface {
 	// Snapshot captures the state as of the last Applied. It is cheap; the
 	// work is in Snapshot.WriteTo.
 	Snapshot() (Snapshot, error)
-	// Restore replaces the state by one that Snapshot.WriteTo wrote.
+	// Restore replaces the state by one that Snapshot.WriteTo wrote, which is older than what
+	// was applied only in New. While the member runs it comes from another member: Follow
+	// was called before if it led, and Applied follows.
 	Restore(r io.Reader) error
 }
 

@@ -113,7 +113,7 @@ func (n *Node) Step(_ context.Context, m *raftpb.Message) error {
 	case m.GetTo() != n.id, from == n.id, from == 0,
 		etcdraft.IsLocalMsg(typ), etcdraft.IsLocalMsgTarget(from),
 		typ == raftpb.MsgProp, typ == raftpb.MsgForgetLeader,
-		typ == raftpb.MsgSnap, // comes through ReceiveSnapshot, with its content
+		typ == raftpb.MsgSnap, // it comes through ReceiveSnapshot, with its content
 		asksForPower(typ) && members.find(from) == nil && len(members.members) > 0:
 		n.metrics.refused.Inc()
 		return nil

@@ -21,6 +21,8 @@ type Meta struct {
 	// ID and Owner are the raft id and the node id of the member that wrote it.
 	ID    uint64
 	Owner string
+	// Received says that the state came from another member: the log may end before it.
+	Received bool
 }
 
 // The fields of an encoded Meta, in protobuf's wire format.
@@ -29,6 +31,7 @@ const (
 	fieldMembership = 2 // docker.swarmkit.v1.ClusterSnapshot
 	fieldID         = 3
 	fieldOwner      = 4
+	fieldReceived   = 5
 )
 
 func (m Meta) marshal() ([]byte, error) {
@@ -47,7 +50,12 @@ func (m Meta) marshal() ([]byte, error) {
 	b = protowire.AppendTag(b, fieldID, protowire.VarintType)
 	b = protowire.AppendVarint(b, m.ID)
 	b = protowire.AppendTag(b, fieldOwner, protowire.BytesType)
-	return protowire.AppendString(b, m.Owner), nil
+	b = protowire.AppendString(b, m.Owner)
+	if m.Received {
+		b = protowire.AppendTag(b, fieldReceived, protowire.VarintType)
+		b = protowire.AppendVarint(b, 1)
+	}
+	return b, nil
 }
 
 func (m *Meta) unmarshal(b []byte) error {
@@ -61,6 +69,10 @@ func (m *Meta) unmarshal(b []byte) error {
 		switch {
 		case field == fieldID && typ == protowire.VarintType:
 			m.ID, n = protowire.ConsumeVarint(b)
+		case field == fieldReceived && typ == protowire.VarintType:
+			var is uint64
+			is, n = protowire.ConsumeVarint(b)
+			m.Received = is != 0
 		case typ == protowire.BytesType:
 			var value []byte
 			value, n = protowire.ConsumeBytes(b)

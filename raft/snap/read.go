@@ -130,6 +130,17 @@ func (r *Reader) next() ([]byte, error) {
 	return chunk, r.err
 }
 
+// Rewind makes the next Read begin again with the first byte of the state. The file may have
+// lost its name since it was opened.
+func (r *Reader) Rewind() error {
+	if _, err := r.file.Seek(seal.HeaderSize, io.SeekStart); err != nil {
+		return fmt.Errorf("read raft snapshot %s: %w", r.name, err)
+	}
+	r.number, r.offset, r.chunk, r.err = 0, seal.HeaderSize, nil, nil
+	_, err := r.frame() // the metadata
+	return err
+}
+
 // Close closes the file.
 func (r *Reader) Close() error { return r.file.Close() }
 

@@ -25,6 +25,10 @@ type Config struct {
 	// AheadBytes is how much is written ahead with zeros at a time. Default: 1 MiB, at
 	// most SegmentBytes.
 	AheadBytes int64
+	// Restart tells Open that its index is that of a snapshot with this term which came
+	// from another member. The log may not have got there: then the process ended before
+	// [Log.Restart], and Open does what that would have done.
+	Restart *uint64
 }
 
 func (c Config) withDefaults() Config {

@@ -53,6 +53,9 @@ func Open(cfg Config, after uint64) (*Log, *Recovered, error) {
 		cfg: cfg, id: r.ID, owner: r.Owner, batch: scan.batch, last: scan.last,
 		state: r.State, written: r.State, segments: scan.segments,
 	}
+	if scan.behind { // the segment that begins now is the one that Restart would have begun
+		l.last = position{r.LastIndex, r.LastTerm}
+	}
 	if err := l.begin(scan.segments[len(scan.segments)-1].number+1, scan.end, nil); err != nil {
 		return nil, nil, fmt.Errorf("begin a segment of the raft log in %s: %w", cfg.Dir, err)
 	}
@@ -92,6 +95,9 @@ type scan struct {
 	last    position
 	pending items // of the batch that is not complete
 	open    bool  // there is such a batch
+	// term is that of entry after, 0 if it is not known.
+	term   uint64
+	behind bool // the log has no such entry, or another, and may
 }
 
 func read(cfg Config, after uint64) (*scan, error) {
@@ -107,6 +113,12 @@ func read(cfg Config, after uint64) (*scan, error) {
 		if err := s.segment(cfg, i, i == first, i == len(s.segments)-1); err != nil {
 			return nil, err
 		}
+	}
+	if cfg.Restart != nil && (s.last.index < after || s.term != 0 && s.term != *cfg.Restart) {
+		s.behind = true
+		s.Entries, s.State = nil, s.State.including(after, *cfg.Restart)
+		s.LastIndex, s.LastTerm = after, *cfg.Restart
+		return s, nil
 	}
 	if s.last.index < after {
 		return nil, damage(s.file, s.end, "the log ends with entry %d, before the snapshot at %d", s.last.index, after)
@@ -175,6 +187,9 @@ func (s *scan) first(cfg Config) (int, error) {
 // start takes over what was true when a segment began.
 func (s *scan) start(o origin) {
 	s.ID, s.Owner, s.State, s.last, s.batch = o.id, o.owner, o.state, o.before, o.prevBatch
+	if s.last.index == s.after {
+		s.term = s.last.term
+	}
 }
 
 // readOrigin reads the beginning of a segment, which is there since its name is.
@@ -341,6 +356,9 @@ func (s *scan) entry(e *raftpb.Entry) error {
 		s.Entries = append(s.Entries[:index-s.after-1], e)
 	} else {
 		s.Entries = s.Entries[:0]
+		if s.term = 0; index == s.after {
+			s.term = e.GetTerm()
+		}
 	}
 	return nil
 }

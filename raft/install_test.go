@@ -1,0 +1,185 @@
+package raft_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"skep/raft"
+)
+
+// short makes logs that are compacted soon.
+func short(c *raft.Config) { c.SnapshotEntries, c.SegmentBytes, c.KeepEntries = 10, 2000, 2 }
+
+// apply proposes through whoever leads, and waits for what follows.
+func (g *group) apply(data ...string) {
+	g.t.Helper()
+	leader := g.leader()
+	for _, d := range data {
+		leader.apply(g.t, d)
+		synctest.Wait()
+	}
+}
+
+// follower returns a member that does not lead.
+func (g *group) follower() uint64 {
+	g.t.Helper()
+	leader := g.leader().node.ID()
+	for id := uint64(1); ; id++ {
+		if g.running[id] != nil && id != leader {
+			return id
+		}
+	}
+}
+
+func TestANewMemberCatchesUpThoughTheLogBeginsLater(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t, 1, 1, short)
+		g.apply(numbered(1, 100)...)
+		for id := uint64(2); id <= 3; id++ {
+			g.join(id)
+			g.settle("it votes", func(s raft.Status) bool { return len(s.Members) == int(id) && len(s.Learners) == 0 })
+		}
+		if g.net.snapshots == 0 {
+			t.Error("no snapshot was sent")
+		}
+		g.apply(numbered(101, 130)...)
+		g.settle("all have it", nil)
+		g.halt(2)
+		g.start(2, nil)
+		g.settle("it has started again", nil)
+		if got := g.running[2].contents(); !slices.Equal(got, numbered(1, 130)) {
+			t.Errorf("it has %q", got)
+		}
+	})
+}
+
+func TestAMemberThatWasAwayForLongCatchesUp(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		crash bool
+	}{{"it was away", false}, {"its power was cut", true}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				g := newGroup(t, 1, 3, short)
+				g.apply(numbered(1, 15)...)
+				away := g.follower()
+				if c.crash {
+					g.crash(away, rand.New(rand.NewPCG(1, 1)))
+				} else {
+					g.net.part([]uint64{away}, g.others(away))
+				}
+				g.apply(numbered(16, 100)...)
+				if c.crash {
+					g.start(away, nil)
+				}
+				g.net.heal()
+				g.settle("it has caught up", nil)
+				if g.net.snapshots == 0 {
+					t.Error("no snapshot was sent")
+				}
+				g.apply(numbered(101, 150)...)
+				g.settle("all have it", nil)
+				if got := files(t, g.disks[away], "snapshots"); len(got) > 2 {
+					t.Errorf("the snapshots %q stay", got)
+				}
+			})
+		})
+	}
+}
+
+func (g *group) others(than uint64) []uint64 {
+	var ids []uint64
+	for id := range g.running {
+		if id != than {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+func TestWhatIsNotCommittedGivesWayToASnapshot(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t, 1, 3, short)
+		g.apply(numbered(1, 8)...)
+		old := g.leader()
+		id := old.node.ID()
+		g.net.part([]uint64{id}, g.others(id))
+		old.propose(slices.Repeat([]string{"lost"}, 60)...)
+		synctest.Wait()
+		time.Sleep(3 * time.Second)
+		g.apply(numbered(9, 40)...)
+		g.net.heal()
+		g.settle("all agree", nil)
+		if g.net.snapshots == 0 {
+			t.Error("no snapshot was sent")
+		}
+		g.halt(id)
+		g.start(id, nil)
+		g.settle("it has started again", nil)
+		if got := g.running[id].contents(); !slices.Equal(got, numbered(1, 40)) {
+			t.Errorf("it has %q", got)
+		}
+	})
+}
+
+func TestASnapshotThatIsInterruptedGoesOn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t, 1, 1, short)
+		for i := range 30 {
+			g.apply(fmt.Sprint(i, strings.Repeat("x", 1000)))
+		}
+		g.net.breakAfter = 5
+		g.join(2)
+		g.settle("it votes", func(s raft.Status) bool { return len(s.Members) == 2 && len(s.Learners) == 0 })
+		if g.net.resumed < 5 || g.net.snapshots != 1 {
+			t.Errorf("%d snapshots came, %d times one went on, want 1 and at least 5", g.net.snapshots, g.net.resumed)
+		}
+	})
+}
+
+func TestTheLeaderChangesWhileASnapshotIsOnItsWay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t, 1, 3, short)
+		away := g.follower()
+		g.halt(away)
+		for i := range 40 {
+			g.apply(fmt.Sprint(i, strings.Repeat("x", 2000)))
+		}
+		g.start(away, nil)
+		for round := range 4 {
+			time.Sleep(50 * time.Millisecond) // it takes twice as long at least
+			if round == 3 {
+				break
+			}
+			if err := g.leader().node.TransferLeadership(t.Context(), g.otherVoter(away)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		g.settle("it has caught up", nil)
+		if g.net.snapshots == 0 {
+			t.Error("no snapshot was sent")
+		}
+	})
+}
+
+// otherVoter returns the member that neither leads nor is away.
+func (g *group) otherVoter(away uint64) uint64 {
+	leader := g.leader().node.ID()
+	for id := range g.running {
+		if id != leader && id != away {
+			return id
+		}
+	}
+	return 0
+}
