@@ -48,8 +48,10 @@ func (n *Node) appendAll(ctx context.Context, msgs []*raftpb.Message) error {
 			return err
 		}
 	}
-	if ctx.Err() != nil || from == len(msgs) {
-		return nil
+	select {
+	case <-ctx.Done():
+		return nil // perhaps before a snapshot was restored
+	default:
 	}
 	return n.appendBatch(msgs[from:])
 }

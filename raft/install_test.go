@@ -5,11 +5,13 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"skep/raft"
+	"skep/vfs"
 )
 
 // short makes logs that are compacted soon.
@@ -182,4 +184,65 @@ func (g *group) otherVoter(away uint64) uint64 {
 		}
 	}
 	return 0
+}
+
+// TestAPowerCutAtAnyStepOfASnapshotThatComesIsSurvived cuts the power of a member before each
+// operation on its disk from the moment it asks for a snapshot until it has caught up.
+func TestAPowerCutAtAnyStepOfASnapshotThatComesIsSurvived(t *testing.T) {
+	t.Parallel()
+	steps := map[string]bool{}
+	for cut, more := 1, true; more; cut++ {
+		synctest.Test(t, func(t *testing.T) {
+			g := newGroup(t, 1, 3, short)
+			g.apply(numbered(1, 15)...)
+			away := g.follower()
+			g.halt(away)
+			g.apply(numbered(16, 50)...)
+			random := rand.New(rand.NewPCG(uint64(cut), 1))
+			disk, step, n := g.disks[away], "", 0
+			var left *vfs.Mem
+			var mu sync.Mutex
+			disk.Trace(func(op vfs.Op, name string) {
+				mu.Lock()
+				defer mu.Unlock()
+				if n++; n == cut {
+					g.net.set(func() { delete(g.net.nodes, away) })
+					left = disk.Crash(random)
+					step = op.String() + " " + name[strings.LastIndexByte(name, '.')+1:]
+				}
+			})
+			g.start(away, nil)
+			if n >= cut {
+				g.net.set(func() { delete(g.net.nodes, away) }) // it had not begun to run
+			}
+			for range 300 {
+				time.Sleep(10 * time.Millisecond)
+				mu.Lock()
+				done := left != nil
+				mu.Unlock()
+				if done || g.running[away].node.Status().Applied >= g.leader().node.Status().Applied {
+					break
+				}
+			}
+			disk.Trace(nil)
+			if left == nil {
+				more = false
+				return
+			}
+			steps[step] = true
+			g.halt(away)
+			g.disks[away] = left
+			g.start(away, nil)
+			g.apply("after")
+			g.settle(fmt.Sprintf("it has caught up after a power cut before %s (operation %d)", step, cut), nil)
+			g.halt(away)
+			g.start(away, nil)
+			g.settle("it has started again", nil)
+		})
+	}
+	for _, step := range []string{"create recv", "write recv", "sync recv", "rename recv", "syncdir raft/snapshots", "rename tmp", "remove snap", "remove log"} {
+		if !steps[step] {
+			t.Errorf("there was no step %q among %v", step, steps)
+		}
+	}
 }

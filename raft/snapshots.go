@@ -77,7 +77,7 @@ func (n *Node) writeSnapshot(ctx context.Context, meta snap.Meta, state Snapshot
 	})
 	switch {
 	case ctx.Err() != nil:
-		return nil //nolint:nilerr // it was stopped, and so was the snapshot
+		return nil
 	case errors.Is(err, syscall.ENOSPC):
 		// Nothing is lost but the space that the log takes. The next one is tried
 		// after as many entries again.
