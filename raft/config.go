@@ -66,6 +66,11 @@ type Config struct {
 	// Join is how this member gets into a group that exists. It counts while there is
 	// no log, or none yet that says who the members are; otherwise a group is made.
 	Join *JoinInfo
+	// ForceNew makes this member the only one of its group when the log is opened: all others
+	// are removed, as members that must never come back, and what the log has is committed. It
+	// is for when most members are gone for good. Without others it changes nothing but
+	// the address, if that is another.
+	ForceNew bool
 	// StateMachine is what is replicated.
 	StateMachine StateMachine
 	// Log receives what an operator wants to know, and at debug level what the
@@ -95,6 +100,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("raft: Config.StateMachine is missing")
 	case c.Join != nil && (c.Join.ID == 0 || c.ID != 0 && c.ID != c.Join.ID):
 		return c, errors.New("raft: Config.Join.ID is missing, or another than Config.ID")
+	case c.Join != nil && c.ForceNew:
+		return c, errors.New("raft: Config.Join and Config.ForceNew exclude each other")
 	case c.Key == [32]byte{}:
 		return c, errors.New("raft: Config.Key is missing")
 	}

@@ -133,6 +133,12 @@ func (n *Node) restore(dir string, newest candidate, found *wal.Recovered) error
 		n.cfg.Log.Info("cut off an unfinished write at the end of the raft log",
 			"file", cut.File, "offset", cut.Offset, "bytes", cut.Bytes)
 	}
+	members := &membership{conf: meta.Conf, members: meta.Members, removed: meta.Removed}
+	if n.cfg.ForceNew {
+		if err := n.forceNew(members, found); err != nil {
+			return err
+		}
+	}
 	described := &raftpb.Snapshot{}
 	if meta.Index != 0 {
 		described = n.described(meta)
@@ -140,7 +146,6 @@ func (n *Node) restore(dir string, newest candidate, found *wal.Recovered) error
 			return err
 		}
 	}
-	members := &membership{conf: meta.Conf, members: meta.Members, removed: meta.Removed}
 	if join := n.cfg.Join; join != nil && len(members.members) == 0 {
 		// The log will say so, and who was removed: until then this is who to answer.
 		members.members = join.Members
