@@ -1,14 +1,19 @@
 package raftserver_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"testing"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	"skep/api"
 	"skep/internal/badinput"
 	"skep/model"
 	"skep/rpc/raftserver"
+	"skep/store"
 )
 
 func TestHealthAnswersForTheServerAndForEachPart(t *testing.T) {
@@ -56,7 +61,39 @@ func TestNoRequestBreaksTheServers(t *testing.T) {
 	}
 	badinput.Try(t, &api.Health_ServiceDesc, serve(&raftserver.Health{}), []proto.Message{&api.HealthCheckRequest{Service: "x"}}, sensible)
 	badinput.Try(t, &api.Raft_ServiceDesc, serve(newRaft()), []proto.Message{&api.ResolveAddressRequest{RaftId: 7}, &api.ProcessRaftMessageRequest{}}, sensible)
-	badinput.Try(t, &api.RaftMembership_ServiceDesc, serve(&raftserver.Membership{}), []proto.Message{&api.JoinRequest{Addr: "h:1"}, &api.LeaveRequest{Node: &api.RaftMember{}}}, sensible)
+	badinput.Try(t, &api.RaftMembership_ServiceDesc, func(t testing.TB) badinput.Server {
+		alone := &alone{}
+		return badinput.Server{
+			Impl: &raftserver.Membership{Group: alone, Store: store.NewLocal(store.Config{}), Dial: func(addr string) (*grpc.ClientConn, error) {
+				return nil, errors.New("nobody is at " + addr)
+			}},
+			State: func() string { return fmt.Sprint(alone.changes) },
+		}
+	}, []proto.Message{&api.JoinRequest{Addr: "h:1"}, &api.LeaveRequest{Node: &api.RaftMember{RaftId: 7}}}, func(err error) bool {
+		switch model.KindOf(err) {
+		case model.Denied, model.NotFound, model.Invalid, model.Precondition:
+			return true
+		default:
+			return false
+		}
+	})
+}
+
+// alone is a group of one member, which counts the attempts to change it.
+type alone struct{ changes int }
+
+func (*alone) ID() uint64                 { return 7 }
+func (*alone) Removed() []uint64          { return nil }
+func (*alone) Members() []*api.RaftMember { return []*api.RaftMember{{RaftId: 7, NodeId: "n"}} }
+
+func (a *alone) AddMember(context.Context, *api.RaftMember) error    { return a.change() }
+func (a *alone) UpdateMember(context.Context, *api.RaftMember) error { return a.change() }
+func (a *alone) RemoveMember(context.Context, uint64) error          { return a.change() }
+func (a *alone) TransferLeadership(context.Context, uint64) error    { return a.change() }
+
+func (a *alone) change() error {
+	a.changes++
+	return model.Errorf(model.Precondition, "it is alone")
 }
 
 func newRaft() *raftserver.Raft {
