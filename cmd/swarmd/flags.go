@@ -75,6 +75,7 @@ keep running and are found again by the next start, unless --stop-tasks is given
 	f.StringVarP(&o.logLevel, "log-level", "l", "info", "least `LEVEL` that is logged: debug, info, warn or error")
 	f.StringVar(&o.listenMetrics, "listen-metrics", "", "`ADDRESS` that serves Prometheus metrics over HTTP at /metrics")
 	f.StringVar(&o.listenDebug, "listen-debug", "", "`ADDRESS` that serves profiles over HTTP at /debug/pprof/")
+	c.AddCommand(debugCommand())
 	return c
 }
 

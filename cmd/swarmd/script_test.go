@@ -65,6 +65,7 @@ func TestScripts(t *testing.T) {
 			"port":     port,
 			"edit":     edit,
 			"damage":   damage,
+			"lockkey":  lockKey,
 			"powercut": powercut,
 			"deserted": deserted,
 		},
