@@ -5,7 +5,6 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
-	"skep/model"
 	"skep/raft"
 	"skep/raft/transport"
 	"skep/rpc/raftserver"
@@ -20,18 +19,31 @@ var (
 )
 
 // OpenSnapshot opens a snapshot to send.
-func (h host) OpenSnapshot(uint64) (*transport.Outgoing, error) {
-	return nil, errNoSnapshots()
+func (h host) OpenSnapshot(index uint64) (*transport.Outgoing, error) {
+	s, err := h.Node.OpenSnapshot(index)
+	if err != nil {
+		return nil, err
+	}
+	return &transport.Outgoing{ID: s.ID, Meta: s.Meta, Members: s.Members, Removed: s.Removed, State: s.State}, nil
 }
 
 // ReceiveSnapshot takes a snapshot that another member sends.
-func (h host) ReceiveSnapshot(*raftpb.Message, transport.Header) (raftserver.Incoming, error) {
-	return nil, errNoSnapshots()
+func (h host) ReceiveSnapshot(m *raftpb.Message, header transport.Header) (raftserver.Incoming, error) {
+	s, err := h.Node.ReceiveSnapshot(m, raft.SnapshotHeader{ID: header.ID, Members: header.Members, Removed: header.Removed})
+	if err != nil {
+		return nil, err
+	}
+	return incoming{s}, nil
 }
 
-func errNoSnapshots() error {
-	return model.Errorf(model.Unimplemented, "this version sends managers the whole log and no snapshots")
-}
+// incoming is a snapshot that comes, as the server sees it.
+type incoming struct{ *raft.IncomingSnapshot }
+
+// Offset is how much of the state is there.
+func (i incoming) Offset() uint64 { return uint64(i.IncomingSnapshot.Offset()) } //nolint:gosec // never negative
+
+// Close keeps what is there: the raft member does, until another snapshot comes.
+func (incoming) Close() error { return nil }
 
 // late is the raft member of a manager whose log is there only once it has joined.
 type late struct{ m *Manager }

@@ -46,6 +46,8 @@ type Config struct {
 	Managers func() []string
 	// Opened is told this manager's raft id when its log is there. Nil: nobody is.
 	Opened func(raftID uint64) error
+	// ForceNew makes this manager the only one of its group, when quorum is gone for good.
+	ForceNew bool
 	// Version is what this manager says it runs.
 	Version string
 	// Now is the wall clock of certificates and stored times; nil is time.Now.
@@ -116,6 +118,9 @@ func New(cfg Config) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.ForceNew && !exists {
+		return nil, fmt.Errorf("--force-new-cluster makes a swarm of what one manager has, and there is no log in %s: start it with the state directory of a manager", cfg.Dir)
+	}
 	if exists || cfg.Founding != nil {
 		if err := m.open(nil); err != nil {
 			return nil, err
@@ -133,7 +138,7 @@ func New(cfg Config) (*Manager, error) {
 func (m *Manager) open(join *raft.JoinInfo) error {
 	node, err := raft.New(raft.Config{
 		FS: m.cfg.FS, Dir: m.cfg.Dir, Key: m.cfg.RaftKey,
-		NodeID: m.cfg.Identity.NodeID(), Addr: m.cfg.Addr, Join: join, Transport: m.transport,
+		NodeID: m.cfg.Identity.NodeID(), Addr: m.cfg.Addr, Join: join, ForceNew: m.cfg.ForceNew && join == nil, Transport: m.transport,
 		StateMachine: m.replica, Log: m.cfg.Log, Metrics: m.cfg.Metrics,
 	})
 	if err != nil {

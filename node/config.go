@@ -33,6 +33,9 @@ type Config struct {
 	// JoinAddr and JoinToken are for the first start of a node that joins a swarm.
 	// Without them, and without an identity from an earlier start, it founds one.
 	JoinAddr, JoinToken string
+	// ForceNewCluster makes this manager the only one of its swarm, which keeps everything
+	// else: for when most managers are lost for good.
+	ForceNewCluster bool
 	// Availability is what the node asks for when it joins or founds.
 	Availability api.NodeSpec_Availability
 	// Hostname is what the node calls itself; empty is the machine's name.

@@ -56,6 +56,7 @@ type node struct {
 	// playing is closed when the node has begun to be what its certificate says.
 	playing  chan struct{}
 	playOnce sync.Once
+	forced   bool // the log was opened once: a new cluster is made once
 }
 
 // Run runs a node until ctx ends, which is no error, or until it cannot go on.

@@ -145,6 +145,7 @@ func (n *node) newManager(ctx context.Context, listening net.Addr, metrics *leas
 		Identity: n.identity, FS: n.machine.FS, Dir: n.dir.join(raftDir), RaftKey: key,
 		Addr: addr, Now: n.cfg.Now, Log: n.cfg.Log, Version: n.cfg.Version,
 		Dial: n.dialManager, Managers: n.otherManagers(addr), Opened: n.raftOpened,
+		ForceNew: n.cfg.ForceNewCluster && !n.forced,
 	}
 	if n.cfg.Metrics != nil {
 		cfg.Metrics = metrics
@@ -156,6 +157,7 @@ func (n *node) newManager(ctx context.Context, listening net.Addr, metrics *leas
 	if err != nil {
 		return nil, err
 	}
+	n.forced = true
 	n.addr.Store(&addr)
 	n.manager.Store(m)
 	return m, nil

@@ -22,7 +22,7 @@ type options struct {
 	joinAddr, joinToken                 string
 	availability, hostname, generic     string
 	executor                            string
-	stopTasks                           bool
+	stopTasks, forceNew                 bool
 	logLevel                            string
 	listenMetrics, listenDebug          string
 }
@@ -71,6 +71,7 @@ keep running and are found again by the next start, unless --stop-tasks is given
 	f.StringVar(&o.hostname, "hostname", "", "`NAME` of this node (default: the machine's)")
 	f.StringVar(&o.generic, "generic-node-resources", "", "other resources `KIND=VALUE` of this node: fpga=2,gpu=U1,gpu=U2")
 	f.StringVar(&o.executor, "executor", "process", "`EXECUTOR` of tasks: process, docker or none")
+	f.BoolVar(&o.forceNew, "force-new-cluster", false, "make a swarm of this manager alone, with all it knows, when most of the others are lost for good")
 	f.BoolVar(&o.stopTasks, "stop-tasks", false, "stop this node's tasks when swarmd stops")
 	f.StringVarP(&o.logLevel, "log-level", "l", "info", "least `LEVEL` that is logged: debug, info, warn or error")
 	f.StringVar(&o.listenMetrics, "listen-metrics", "", "`ADDRESS` that serves Prometheus metrics over HTTP at /metrics")
@@ -101,22 +102,23 @@ func (o options) config(log io.Writer) (node.Config, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return node.Config{
-		StateDir:      o.stateDir,
-		Socket:        o.socket,
-		Listen:        o.listen,
-		Advertise:     o.advertise,
-		JoinAddr:      o.joinAddr,
-		JoinToken:     o.joinToken,
-		Availability:  api.NodeSpec_Availability(availability),
-		Hostname:      o.hostname,
-		Generic:       generic,
-		Executor:      o.executor,
-		StopTasks:     o.stopTasks,
-		ListenMetrics: o.listenMetrics,
-		ListenDebug:   o.listenDebug,
-		Version:       version(),
-		Metrics:       registry,
-		Log:           slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level})),
+		StateDir:        o.stateDir,
+		Socket:          o.socket,
+		Listen:          o.listen,
+		Advertise:       o.advertise,
+		JoinAddr:        o.joinAddr,
+		JoinToken:       o.joinToken,
+		Availability:    api.NodeSpec_Availability(availability),
+		Hostname:        o.hostname,
+		Generic:         generic,
+		Executor:        o.executor,
+		StopTasks:       o.stopTasks,
+		ForceNewCluster: o.forceNew,
+		ListenMetrics:   o.listenMetrics,
+		ListenDebug:     o.listenDebug,
+		Version:         version(),
+		Metrics:         registry,
+		Log:             slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level})),
 	}, nil
 }
 
