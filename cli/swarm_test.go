@@ -84,7 +84,7 @@ func newSwarm(t *testing.T, managers, workers int) *swarm {
 	api.RegisterControlServer(s.conn, &control{controlapi.New(controlapi.Config{Store: s.store, NewID: func() string { return "new" },
 		Members: s.members, Promotable: func(*api.Node) error { return nil }, NewJoinToken: func([]byte) (string, error) { return "SWMTKN-new", nil }}), s})
 	api.RegisterCAServer(s.conn, unlockKeys{s: s})
-	skep.RegisterInsightServer(s.conn, leading{insight.New(insight.Config{Store: s.store, ClusterID: clusterID, Now: time.Now, Raft: s.raftNow}), s})
+	skep.RegisterInsightServer(s.conn, leading{insight.New(insight.Config{Store: s.store, ClusterID: clusterID, Now: time.Now, Raft: s.raftNow, Changed: func() <-chan struct{} { return nil }}), s})
 	skep.RegisterLocalServer(s.conn, &local{s: s})
 	t.Cleanup(s.conn.Close)
 	return s
