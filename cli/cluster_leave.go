@@ -49,10 +49,14 @@ swarm ends with its services, secrets and certificates.`,
 
 // mayLeave asks whether a manager shall leave, if there is somebody to ask.
 func (a *app) mayLeave(ctx context.Context, node *skep.StatusResponse) (bool, error) {
-	loss := a.loss(ctx, node)
+	loss, last := a.loss(ctx, node)
 	in, ok := a.In.(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) || !terminal(a.Err) {
-		return false, fmt.Errorf("this node is a manager: %s\nDemote it first with 'swarmctl node demote %s', or give --force", loss, node.NodeId)
+		next := fmt.Sprintf("Demote it first with 'swarmctl node demote %s', or give --force.", node.NodeId)
+		if last {
+			next = "If that is what you want, give --force."
+		}
+		return false, fmt.Errorf("this node is a manager: %s\n%s", loss, next)
 	}
 	yes, err := confirm(a.In, a.Err, fmt.Sprintf("This node is a manager: %s\nLeave the swarm?", loss))
 	switch {
@@ -64,25 +68,26 @@ func (a *app) mayLeave(ctx context.Context, node *skep.StatusResponse) (bool, er
 	return true, nil
 }
 
-// loss says what the swarm loses with this manager.
-func (a *app) loss(ctx context.Context, node *skep.StatusResponse) string {
+// loss says what the swarm loses with this manager, and whether it is the last.
+func (a *app) loss(ctx context.Context, node *skep.StatusResponse) (text string, last bool) {
 	const unknown = "how the others go on without it is not known, since no manager leads."
 	if node.State == skep.StatusResponse_LOCKED {
-		return "it is locked, and what it has on disk is lost."
+		return "it is locked, and what it has on disk is lost.", true
 	}
 	insight, err := a.insight()
 	if err != nil {
-		return unknown
+		return unknown, false
 	}
 	h, err := insight.ClusterHealth(ctx, &skep.ClusterHealthRequest{})
 	if err != nil {
-		return unknown
+		return unknown, false
 	}
 	return lossOf(h, node.NodeId)
 }
 
-// lossOf says what the swarm loses with the manager of a node.
-func lossOf(h *skep.ClusterHealthResponse, nodeID string) string {
+// lossOf says what the swarm loses with the manager of a node, and whether it is
+// the last.
+func lossOf(h *skep.ClusterHealthResponse, nodeID string) (text string, last bool) {
 	voters, present, counted := int(h.Voters), 0, false
 	for _, m := range h.Managers {
 		switch {
@@ -99,15 +104,15 @@ func lossOf(h *skep.ClusterHealthResponse, nodeID string) string {
 	needed := voters/2 + 1
 	switch {
 	case voters == 0:
-		return "it is the only one. The swarm ends with it: its services, secrets, configs and certificates are lost, and no worker can be reached any more."
+		return "it is the only one. The swarm ends with it: its services, secrets, configs and certificates are lost, and no worker can be reached any more.", true
 	case present < needed:
-		return fmt.Sprintf("of the %s that are left, %d must be there and only %d can be reached, so nothing could be changed any more.", plural(voters, "manager", "managers"), needed, present)
+		return fmt.Sprintf("of the %s that are left, %d must be there and only %d can be reached, so nothing could be changed any more.", plural(voters, "manager", "managers"), needed, present), false
 	case present == needed && voters == 1:
-		return "the only one that is left cannot be lost then."
+		return "the only one that is left cannot be lost then.", false
 	case present == needed:
-		return fmt.Sprintf("the %d that are left cannot lose another one then.", voters)
+		return fmt.Sprintf("the %d that are left cannot lose another one then.", voters), false
 	}
-	return fmt.Sprintf("the %d that are left can lose %d then.", voters, present-needed)
+	return fmt.Sprintf("the %d that are left can lose %d then.", voters, present-needed), false
 }
 
 // confirm asks a question to which no is the answer unless yes is typed.

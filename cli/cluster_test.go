@@ -323,11 +323,17 @@ func TestAWorkerLeavesAndTellsHow(t *testing.T) {
 func TestAManagerLeavesWithForceOnly(t *testing.T) {
 	bubble(t, 3, 0, func(t *testing.T, s *swarm) {
 		s.with(t.Context(), "y\n", "cluster", "leave").expect(t, ExitError,
-			"Error: this node is a manager: the 2 that are left cannot lose another one then.\nDemote it first with 'swarmctl node demote m1', or give --force\n")
+			"Error: this node is a manager: the 2 that are left cannot lose another one then.\nDemote it first with 'swarmctl node demote m1', or give --force.\n")
 		if len(s.left) != 0 {
 			t.Errorf("it was asked to leave: %v", s.left)
 		}
 		s.ctl("cluster", "leave", "--force").expect(t, ExitOK, "This node has left the swarm.")
+	})
+}
+
+func TestTheLastManagerEndsTheSwarm(t *testing.T) {
+	bubble(t, 1, 0, func(t *testing.T, s *swarm) {
+		s.ctl("cluster", "leave").expect(t, ExitError, "it is the only one. The swarm ends with it", "\nIf that is what you want, give --force.\n")
 	})
 }
 
@@ -363,8 +369,8 @@ func TestWhatIsLostWithAManagerIsSaid(t *testing.T) {
 			}
 			h.Managers = append(h.Managers, m)
 		}
-		if got := lossOf(h, "m"); !strings.Contains(got, c.want) {
-			t.Errorf("%s: got %q, want %q", c.why, got, c.want)
+		if got, last := lossOf(h, "m"); !strings.Contains(got, c.want) || last != (c.managers == 1) {
+			t.Errorf("%s: got %q and that it is the last: %v; want %q", c.why, got, last, c.want)
 		}
 	}
 }

@@ -239,7 +239,7 @@ func (j *judgement) progress() {
 
 // size is about how many managers there are.
 func (j *judgement) size() {
-	const third = "add managers: 'swarmctl node promote NODE' for a node that is there, or what 'swarmctl cluster join-token manager' prints on a new one"
+	const third = "have three: promote nodes with 'swarmctl node promote', or join machines with what 'swarmctl cluster join-token manager' prints"
 	switch voters := j.response.Voters; {
 	case slices.ContainsFunc(j.managers, func(m *manager) bool { return m.Learner && m.reachable() }):
 		// Their number is about to be another.
