@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -15,13 +14,11 @@ import (
 
 	"skep/api"
 	"skep/api/skep"
+	"skep/ca"
 )
 
-const (
-	// unlockVariable is the environment variable that may hold the unlock key.
-	unlockVariable = "SWARM_UNLOCK_KEY"
-	unlockPrefix   = "SWMKEY-1-"
-)
+// unlockVariable is the environment variable that may hold the unlock key.
+const unlockVariable = "SWARM_UNLOCK_KEY"
 
 func (a *app) clusterUnlockKey() *cobra.Command {
 	var quiet, rotate bool
@@ -70,15 +67,17 @@ func (a *app) printUnlockKey(ctx context.Context, quiet bool) error {
 	if err != nil {
 		return fmt.Errorf("read the unlock key: %w", err)
 	}
-	if len(r.UnlockKey) == 0 {
+	key, err := ca.UnlockKeyOf(r.UnlockKey)
+	switch {
+	case err != nil:
+		return err
+	case key.IsZero():
 		return errors.New("there is no unlock key: managers are not locked")
-	}
-	key := unlockPrefix + base64.RawStdEncoding.EncodeToString(r.UnlockKey)
-	if quiet {
-		fmt.Fprintln(a.Out, key)
+	case quiet:
+		fmt.Fprintln(a.Out, key.Reveal())
 		return nil
 	}
-	fmt.Fprintln(a.Out, "Unlock key:", key)
+	fmt.Fprintln(a.Out, "Unlock key:", key.Reveal())
 	fmt.Fprintln(a.Err, "Keep it where no manager's disk is: a manager that starts waits for it, see 'swarmctl cluster unlock --help'.")
 	return nil
 }
@@ -168,11 +167,9 @@ func (a *app) unlockKey(env string) (string, error) {
 	text = strings.TrimSpace(text)
 	// People paste the whole line.
 	text = strings.TrimSpace(strings.TrimPrefix(text, "Unlock key:"))
-	switch {
-	case text == "":
+	if text == "" {
 		return "", fmt.Errorf("no unlock key was given: type it, hand it to standard input, or set %s", unlockVariable)
-	case !strings.HasPrefix(text, unlockPrefix):
-		return "", fmt.Errorf("this is no unlock key: one begins with %s, as 'swarmctl cluster unlock-key' prints it", unlockPrefix)
 	}
-	return text, nil
+	key, err := ca.ParseUnlockKey(text)
+	return key.Reveal(), err
 }

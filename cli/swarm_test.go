@@ -312,7 +312,10 @@ type local struct {
 	s *swarm
 }
 
-const goodKey = "SWMKEY-1-good"
+const (
+	goodKey  = "SWMKEY-1-AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE"
+	wrongKey = "SWMKEY-1-AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI"
+)
 
 func (l *local) Status(context.Context, *skep.StatusRequest) (*skep.StatusResponse, error) {
 	l.s.mu.Lock()
