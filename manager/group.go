@@ -2,12 +2,10 @@ package manager
 
 import (
 	"context"
-	"slices"
 
 	"skep/api"
 	"skep/control/rotator"
 	"skep/raft"
-	"skep/rpc/insight"
 	"skep/rpc/raftserver"
 )
 
@@ -69,22 +67,4 @@ func (g group) do(f func(*raft.Node) error) error {
 		return f(node)
 	}
 	return errNoLog()
-}
-
-// judged is what health is judged by.
-func (g group) judged() insight.Raft {
-	is := g.status()
-	out := insight.Raft{Leader: is.Leader, Term: is.Term, Commit: is.Commit}
-	for _, member := range is.Members {
-		match := is.Match[member.GetRaftId()]
-		if member.GetRaftId() == is.ID {
-			match = is.LastIndex
-		}
-		out.Members = append(out.Members, insight.Member{
-			RaftID: member.GetRaftId(), NodeID: member.GetNodeId(), Addr: member.GetAddr(),
-			Learner:      slices.Contains(is.Learners, member.GetRaftId()),
-			Reachability: member.GetStatus().GetReachability(), Match: match,
-		})
-	}
-	return out
 }

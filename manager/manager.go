@@ -361,6 +361,7 @@ func (m *Manager) parts() []part {
 	return []part{
 		{"loops", runner.Run},
 		{"dispatcher", m.services.dispatcher.Run},
+		{"insight", m.services.insight.Run},
 	}
 }
 

@@ -35,6 +35,7 @@ type services struct {
 	ca         *caserver.Server
 	dispatcher *dispatcher.Dispatcher
 	health     *raftserver.Health
+	insight    *insight.Server
 }
 
 func (m *Manager) newServices() services {
@@ -49,7 +50,11 @@ func (m *Manager) newServices() services {
 		}),
 		watch:  watchapi.New(watchapi.Config{Store: m.store, Stop: m.stopping}),
 		health: &raftserver.Health{},
-		ca:     caserver.New(caserver.Config{Store: m.store, ClusterID: cluster, NewID: newID}),
+		insight: insight.New(insight.Config{
+			Store: m.store, ClusterID: cluster, Now: m.cfg.Now,
+			Raft: func() insight.Raft { return insight.RaftOf(group{m}.status()) }, Changed: group{m}.Changed,
+		}),
+		ca: caserver.New(caserver.Config{Store: m.store, ClusterID: cluster, NewID: newID}),
 		dispatcher: dispatcher.New(dispatcher.Config{
 			Store: m.store, NodeID: m.cfg.Identity.NodeID(), Peers: m.peers, NewID: newID,
 			Log: m.cfg.Log, Metrics: m.cfg.Metrics,
@@ -78,9 +83,7 @@ func (m *Manager) RegisterLocal(r grpc.ServiceRegistrar) {
 	api.RegisterLogsServer(r, &logbroker.Logs{})
 	api.RegisterLogBrokerServer(r, &logbroker.Broker{})
 	api.RegisterResourceAllocatorServer(r, &resourceapi.Server{})
-	skep.RegisterInsightServer(r, insight.New(insight.Config{
-		Store: m.store, ClusterID: m.cfg.Identity.ClusterID(), Raft: group{m}.judged, Now: m.cfg.Now,
-	}))
+	skep.RegisterInsightServer(r, s.insight)
 }
 
 // loops are the reconcile loops in the order in which a task passes them.
