@@ -121,3 +121,39 @@ func (m *Manager) announce(ctx context.Context) {
 		timer.Stop()
 	}
 }
+
+// Alone reports whether this manager has no others.
+func (m *Manager) Alone() bool { return len(group{m}.Members()) < 2 }
+
+// Leave takes this manager out of the group, whose others go on without it; a leader hands
+// over first. It is refused where they would be no majority.
+func (m *Manager) Leave(ctx context.Context) error {
+	for ctx.Err() == nil {
+		is := group{m}.status()
+		if is.Leader == is.ID {
+			if err := (group{m}).TransferLeadership(ctx, 0); err != nil {
+				return err
+			}
+			continue
+		}
+		leader, changed := m.leader.get()
+		if leader.Addr != "" {
+			conn, err := m.conns.to(leader.Addr)
+			if err != nil {
+				return err
+			}
+			_, err = api.NewRaftMembershipClient(conn).Leave(ctx, &api.LeaveRequest{Node: &api.RaftMember{RaftId: is.ID}})
+			if code := status.Code(err); code != codes.Unavailable && code != codes.ResourceExhausted {
+				return err
+			}
+		}
+		timer := time.NewTimer(joinFirst)
+		select {
+		case <-changed:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+	return context.Cause(ctx)
+}

@@ -36,6 +36,9 @@ func (l local) Status(context.Context, *skep.StatusRequest) (*skep.StatusRespons
 		r.Managers = append(r.Managers, p.GetPeer().GetAddr())
 	}
 	switch {
+	case n.leaving.Load():
+		r.State = skep.StatusResponse_LEAVING
+		r.Message = "leaving the swarm"
 	case m != nil:
 		r.Leader = m.Leading()
 		if r.Message = m.Waits(); r.Message != "" {

@@ -56,7 +56,10 @@ type node struct {
 	// playing is closed when the node has begun to be what its certificate says.
 	playing  chan struct{}
 	playOnce sync.Once
-	forced   bool // the log was opened once: a new cluster is made once
+	// left is closed when the node has left the swarm, by its own wish.
+	left    chan struct{}
+	leaving atomic.Bool
+	forced  bool // the log was opened once: a new cluster is made once
 }
 
 // Run runs a node until ctx ends, which is no error, or until it cannot go on.
@@ -71,7 +74,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.check(); err != nil {
 		return err
 	}
-	n := &node{cfg: cfg, machine: cfg.Machine.withDefaults(), playing: make(chan struct{})}
+	n := &node{cfg: cfg, machine: cfg.Machine.withDefaults(), playing: make(chan struct{}), left: make(chan struct{})}
 	if cfg.Metrics != nil {
 		n.grpcMetrics = rpc.NewMetrics(cfg.Metrics)
 	}
@@ -115,7 +118,15 @@ func (n *node) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return errors.Join(n.serve(ctx), closeAgent())
+	if err := errors.Join(n.serve(ctx), closeAgent()); err != nil {
+		return err
+	}
+	select {
+	case <-n.left:
+		return n.forget()
+	default:
+		return nil
+	}
 }
 
 // closeRemote closes the manager's port if no manager has taken it.
@@ -228,6 +239,7 @@ func (n *node) serve(ctx context.Context) error {
 		if n.cfg.StopTasks {
 			n.stopTasks(base)
 		}
+	case <-n.left:
 	case <-base.Done(): // a part has fallen; group.Wait says which
 	}
 	stopAgent()

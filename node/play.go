@@ -40,6 +40,11 @@ func (n *node) play(ctx context.Context) error {
 		if err := role(ctx); err != nil {
 			return err
 		}
+		select {
+		case <-n.left:
+			<-ctx.Done()
+		default:
+		}
 	}
 	return nil
 }
@@ -97,6 +102,14 @@ func (n *node) manage(ctx context.Context) error {
 	err = n.runManager(ctx, m, remote)
 	n.manager.Store(nil)
 	n.addr.Store(nil)
+	if n.leaving.Load() {
+		// The others have let it go: what it has is removed when the node ends.
+		select {
+		case <-n.left:
+		case <-ctx.Done():
+		}
+		return nil
+	}
 	if demoted := n.identity.Role() == api.NodeRole_WORKER; demoted || errors.Is(err, raft.ErrRemoved) {
 		return n.retire(ctx, demoted)
 	}
