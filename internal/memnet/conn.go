@@ -18,6 +18,7 @@ const largest = 16 << 10
 type conn struct {
 	net           *Net
 	host          *Host
+	owner         *Process
 	peer          *conn
 	local, remote net.Addr
 	dialer        bool // this end opened the connection

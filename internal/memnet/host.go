@@ -30,6 +30,47 @@ type Host struct {
 	up        bool
 	listeners map[string]*listener // by "tcp ip:port" or "unix path"
 	nextPort  int
+	processes map[*Process]bool
+	// own is the process of those who use the host itself.
+	own *Process
+}
+
+// Process is a process on a host. What it holds ends with it, and it reaches nothing
+// afterwards, however long its goroutines go on.
+type Process struct {
+	host  *Host
+	ended bool
+}
+
+// Start starts a process.
+func (h *Host) Start() *Process {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	return h.start()
+}
+
+func (h *Host) start() *Process {
+	p := &Process{host: h}
+	h.processes[p] = true
+	return p
+}
+
+// Kill ends the process: its listeners are gone and its connections are reset, as a
+// kernel does for a process that is killed.
+func (p *Process) Kill() {
+	p.host.net.mu.Lock()
+	defer p.host.net.mu.Unlock()
+	p.host.end(p, true)
+}
+
+// Listen is Host.Listen for this process.
+func (p *Process) Listen(network, address string) (net.Listener, error) {
+	return p.host.listen(p, network, address)
+}
+
+// DialContext is Host.DialContext for this process.
+func (p *Process) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	return p.host.dial(ctx, p, network, address)
 }
 
 // Name is the host's name, which others may dial too.
@@ -61,12 +102,11 @@ func (h *Host) SetIP(ip string) {
 	h.net.byIP[addr] = h
 }
 
-// Kill ends all that the host's processes hold: listeners are gone and connections
-// are reset, as the kernel does for a process that is killed. The host stays up.
+// Kill kills all processes of the host, see Process.Kill. The host stays up.
 func (h *Host) Kill() {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
-	h.end(true)
+	h.endAll(true)
 }
 
 // PowerOff ends all that the host holds, silently: its peers learn nothing until it is
@@ -74,7 +114,7 @@ func (h *Host) Kill() {
 func (h *Host) PowerOff() {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
-	h.end(false)
+	h.endAll(false)
 	h.net.change(func() { h.up = false }, h.touches)
 }
 
@@ -87,12 +127,23 @@ func (h *Host) PowerOn() {
 
 func (h *Host) touches(d *direction) bool { return d.from.host == h || d.to.host == h }
 
-func (h *Host) end(tell bool) {
+func (h *Host) endAll(tell bool) {
+	for p := range h.processes {
+		h.end(p, tell)
+	}
+	h.own = h.start()
+}
+
+func (h *Host) end(p *Process, tell bool) {
+	p.ended = true
+	delete(h.processes, p)
 	for _, l := range h.listeners {
-		l.close(tell)
+		if l.owner == p {
+			l.close(tell)
+		}
 	}
 	for c := range h.net.conns {
-		if c.host == h {
+		if c.owner == p {
 			c.die(net.ErrClosed, tell)
 		}
 	}
@@ -101,15 +152,22 @@ func (h *Host) end(tell bool) {
 // Listen listens on "tcp" at an address of this host, or on "unix" at a path that
 // only this host knows. What it returns has SetDeadline too.
 func (h *Host) Listen(network, address string) (net.Listener, error) {
+	return h.listen(nil, network, address)
+}
+
+func (h *Host) listen(p *Process, network, address string) (net.Listener, error) {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
+	if p == nil {
+		p = h.own
+	}
 	fail := func(err error) (net.Listener, error) {
 		return nil, &net.OpError{Op: "listen", Net: network, Addr: textAddr{network, address}, Err: err}
 	}
-	if !h.up {
+	if !h.up || p.ended {
 		return fail(os.NewSyscallError("socket", syscall.ENETDOWN))
 	}
-	l := &listener{host: h}
+	l := &listener{host: h, owner: p}
 	switch network {
 	case "unix":
 		l.addr = &net.UnixAddr{Name: address, Net: network}
@@ -192,6 +250,13 @@ func key(a net.Addr) string { return a.Network() + " " + a.String() }
 // DialContext connects to an address of this or another host, by IP or name, or to a
 // unix socket of this host.
 func (h *Host) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	h.net.mu.Lock()
+	own := h.own
+	h.net.mu.Unlock()
+	return h.dial(ctx, own, network, address)
+}
+
+func (h *Host) dial(ctx context.Context, p *Process, network, address string) (net.Conn, error) {
 	fail := func(err error) (net.Conn, error) {
 		return nil, &net.OpError{Op: "dial", Net: network, Addr: textAddr{network, address}, Err: err}
 	}
@@ -207,7 +272,7 @@ func (h *Host) DialContext(ctx context.Context, network, address string) (net.Co
 		if err := ctx.Err(); err != nil {
 			return fail(dialError(ctx))
 		}
-		delay, ok, err := h.request(network, address)
+		delay, ok, err := p.request(network, address)
 		if err != nil {
 			return fail(err)
 		}
@@ -220,7 +285,7 @@ func (h *Host) DialContext(ctx context.Context, network, address string) (net.Co
 		if !ok {
 			continue
 		}
-		c, err := h.connect(network, address)
+		c, err := p.connect(network, address)
 		if err != nil {
 			return fail(err)
 		}
@@ -259,8 +324,9 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // target is the host of an address and the address as that host's listeners know it.
-func (h *Host) target(network, address string) (to *Host, at string, err error) {
-	if !h.up {
+func (p *Process) target(network, address string) (to *Host, at string, err error) {
+	h := p.host
+	if !h.up || p.ended {
 		return nil, "", os.NewSyscallError("connect", syscall.ENETDOWN)
 	}
 	if network == "unix" {
@@ -288,10 +354,11 @@ func (h *Host) target(network, address string) (to *Host, at string, err error) 
 
 // request sends a request to connect. It says how long the answer takes, or that none
 // will come.
-func (h *Host) request(network, address string) (delay time.Duration, answered bool, err error) {
+func (p *Process) request(network, address string) (delay time.Duration, answered bool, err error) {
+	h := p.host
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
-	to, _, err := h.target(network, address)
+	to, _, err := p.target(network, address)
 	if err != nil || to == nil || !h.net.open(h, to) {
 		return 0, false, err
 	}
@@ -305,10 +372,11 @@ func (n *Net) open(a, b *Host) bool {
 }
 
 // connect makes the connection. It is nil without an error if there was no answer.
-func (h *Host) connect(network, address string) (net.Conn, error) {
+func (p *Process) connect(network, address string) (net.Conn, error) {
+	h := p.host
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
-	to, at, err := h.target(network, address)
+	to, at, err := p.target(network, address)
 	if err != nil || to == nil || !h.net.open(h, to) {
 		return nil, err
 	}
@@ -337,6 +405,7 @@ func (h *Host) connect(network, address string) (net.Conn, error) {
 		remote = net.TCPAddrFromAddrPort(there)
 	}
 	near, far := h.net.connect(h, to, local, remote)
+	near.owner, far.owner = p, l.owner
 	l.waiting = append(l.waiting, far)
 	l.arrived.Signal()
 	return near, nil

@@ -10,6 +10,7 @@ import (
 // listener accepts connections. Its fields are guarded by the network's mutex.
 type listener struct {
 	host     *Host
+	owner    *Process
 	addr     net.Addr
 	key      string
 	waiting  []*conn

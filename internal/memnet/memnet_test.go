@@ -212,6 +212,35 @@ func TestAKilledProcessResetsItsConnections(t *testing.T) {
 	})
 }
 
+func TestAProcessThatWasKilledReachesNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := connect(t, 1)
+		one, two := c.Host("a").Start(), c.Host("a").Start()
+		for _, p := range []*memnet.Process{one, two} {
+			conn, err := p.DialContext(t.Context(), "tcp", "b:4242")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p == one {
+				one.Kill()
+			}
+			if _, err := conn.Write([]byte("x")); (err == nil) != (p == two) {
+				t.Errorf("writing: %v", err)
+			}
+		}
+		if _, err := one.Listen("tcp", ":1"); err == nil {
+			t.Error("it listens")
+		}
+		if _, err := one.DialContext(t.Context(), "tcp", "b:4242"); err == nil {
+			t.Error("it connects")
+		}
+		if _, err := two.Listen("tcp", ":1"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestAHostWithoutPowerIsSilentUntilItIsBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

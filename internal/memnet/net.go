@@ -82,7 +82,8 @@ func (n *Net) AddHost(name, ip string) *Host {
 	if n.hosts[name] != nil || n.byIP[addr] != nil {
 		panic("memnet: host " + name + " or address " + ip + " is there already")
 	}
-	h := &Host{net: n, name: name, ip: addr, up: true, listeners: make(map[string]*listener), nextPort: firstEphemeral}
+	h := &Host{net: n, name: name, ip: addr, up: true, listeners: make(map[string]*listener), nextPort: firstEphemeral, processes: make(map[*Process]bool)}
+	h.own = h.start()
 	n.hosts[name], n.byIP[addr] = h, h
 	return h
 }
