@@ -1,6 +1,7 @@
 package memnet
 
 import (
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -78,7 +79,7 @@ func (l *link) delay(r *rand.Rand) time.Duration {
 		d += time.Duration(r.Int64N(int64(l.Jitter)))
 	}
 	if l.Loss > 0 {
-		for again := retransmitMin; r.Float64() < l.Loss && again < retransmitMax; again *= 2 {
+		for again := shortestRetransmit; r.Float64() < l.Loss && again < retransmitMax; again *= 2 {
 			d += again
 		}
 	}
@@ -181,7 +182,7 @@ func (d *direction) changed() {
 		// TCP waits twice as long after each attempt: when it tries next after the way is
 		// open is anywhere within the time for which it was not.
 		now := time.Now()
-		limit := min(max(now.Sub(d.stuck), retransmitMin), retransmitMax)
+		limit := min(max(now.Sub(d.stuck), shortestRetransmit), retransmitMax)
 		next := now.Add(time.Duration(d.rand.Int64N(int64(limit))))
 		for i := range d.flight {
 			if d.flight[i].at.Before(next) {
@@ -267,7 +268,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	defer c.net.mu.Unlock()
 	for {
 		switch {
-		case c.err != nil && (c.err == net.ErrClosed || len(c.ready) == 0):
+		case c.err != nil && (errors.Is(c.err, net.ErrClosed) || len(c.ready) == 0):
 			return 0, c.opError("read", c.err)
 		case c.readsNone:
 			return 0, io.EOF
@@ -323,7 +324,7 @@ func (c *conn) Write(p []byte) (int, error) {
 func (c *conn) Close() error {
 	c.net.mu.Lock()
 	defer c.net.mu.Unlock()
-	if c.err == net.ErrClosed {
+	if errors.Is(c.err, net.ErrClosed) {
 		return c.opError("close", net.ErrClosed)
 	}
 	c.peer.out.read(len(c.ready))
@@ -391,7 +392,7 @@ func (c *conn) SetWriteDeadline(t time.Time) error { return c.setDeadlines(t, &c
 func (c *conn) setDeadlines(t time.Time, of ...*deadline) error {
 	c.net.mu.Lock()
 	defer c.net.mu.Unlock()
-	if c.err == net.ErrClosed {
+	if errors.Is(c.err, net.ErrClosed) {
 		return c.opError("set", net.ErrClosed)
 	}
 	for _, d := range of {
@@ -401,7 +402,8 @@ func (c *conn) setDeadlines(t time.Time, of ...*deadline) error {
 }
 
 func (c *conn) opError(op string, err error) error {
-	if errno, ok := err.(syscall.Errno); ok {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
 		err = os.NewSyscallError(op, errno)
 	}
 	return &net.OpError{Op: op, Net: c.local.Network(), Source: c.local, Addr: c.remote, Err: err}

@@ -11,10 +11,10 @@ import (
 const (
 	// DefaultWindow is how many bytes may be on the way in one direction, unread.
 	DefaultWindow = 256 << 10
-	// retransmitMin and retransmitMax bound the time after which lost bytes are sent
+	// shortestRetransmit and retransmitMax bound the time after which lost bytes are sent
 	// again, as on Linux.
-	retransmitMin = 200 * time.Millisecond
-	retransmitMax = 120 * time.Second
+	shortestRetransmit = 200 * time.Millisecond
+	retransmitMax      = 120 * time.Second
 )
 
 // Link is what one direction between two hosts is like. The zero value delivers
