@@ -24,20 +24,19 @@ const (
 	drainLimit = 2 * time.Second
 	// listenAgain is when a promoted node tries its port again.
 	listenAgain = 5 * time.Second
-	// demotionLimit is how long a manager that was removed from its group waits for
-	// the certificate of a worker before it tries to be a manager again.
-	demotionLimit = 16 * time.Second
 )
 
 // play is what the node is to the swarm, a worker or a manager, one after the other
 // as its certificate says, until ctx ends.
 func (n *node) play(ctx context.Context) error {
 	for ctx.Err() == nil {
-		role := n.work
+		var err error
 		if n.manages() {
-			role = n.manage
+			err = n.manage(ctx)
+		} else {
+			err = n.work(ctx, api.NodeRole_WORKER)
 		}
-		if err := role(ctx); err != nil {
+		if err != nil {
 			return err
 		}
 		select {
@@ -69,10 +68,10 @@ func (n *node) while(ctx context.Context, role api.NodeRole) (context.Context, c
 	return ctx, cancel
 }
 
-// work answers on the socket as a worker does, as long as the node is one.
-func (n *node) work(ctx context.Context) error {
+// work answers on the socket as a worker does, as long as the node's certificate has a role.
+func (n *node) work(ctx context.Context, role api.NodeRole) error {
 	n.closeRemote()
-	ctx, cancel := n.while(ctx, api.NodeRole_WORKER)
+	ctx, cancel := n.while(ctx, role)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
 	stop, err := n.answer(group, n.socketConfig(), func(r grpc.ServiceRegistrar) { n.registerLocal(r) })
@@ -266,21 +265,12 @@ func (n *node) retire(ctx context.Context, demoted bool) error {
 	if !demoted {
 		n.cfg.Log.InfoContext(ctx, "this manager was removed from its group; it asks for the certificate of a worker")
 		n.renewer.Renew(api.NodeRole_WORKER)
-		timer := time.NewTimer(demotionLimit)
-		defer timer.Stop()
-		for n.manages() {
-			changed := n.identity.Changed()
-			if !n.manages() {
-				break
-			}
-			select {
-			case <-changed:
-				continue
-			case <-timer.C:
-				return fmt.Errorf("this manager was removed from its group and the swarm gave it no certificate of a worker within %v: %w; if the node was removed from the swarm, start over with an empty --state-dir and join again", demotionLimit, raft.ErrRemoved)
-			case <-ctx.Done():
-				return nil
-			}
+		// However long the others take: its tasks run on, and the socket says what it is.
+		if err := n.work(ctx, api.NodeRole_MANAGER); err != nil {
+			return err
+		}
+		if n.manages() {
+			return nil // the node ends
 		}
 	}
 	if err := n.dir.edit(func(s *state) bool { s.RaftID = 0; return true }); err != nil {
