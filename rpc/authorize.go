@@ -45,6 +45,10 @@ func (s *server) authorize(id Identity, m *method) (Identity, error) {
 	if m.open || id.Local {
 		return id, nil
 	}
+	if m.route == Local && id.Forwarder != "" {
+		// No manager does that, and a manager could speak as another one: raft asks whose a message is.
+		return id, model.Errorf(model.Denied, "%s is answered by the manager that is asked, for who asks it: manager %s cannot pass it on", m.full, id.Forwarder)
+	}
 	if id.NodeID == "" {
 		return id, errNoCertificate(m)
 	}

@@ -46,6 +46,11 @@ func forwarded(md metadata.MD, direct Identity) Identity {
 	}
 }
 
+// passedOn reports whether a request says that a manager passed it on, whoever says so.
+func passedOn(md metadata.MD) bool {
+	return len(md.Get(metaRedirect)) > 0 || len(md.Get(metaForwarded)) > 0
+}
+
 func first(md metadata.MD, key string) string {
 	if values := md.Get(key); len(values) > 0 {
 		return values[0]
@@ -136,13 +141,16 @@ func (s *server) forwardUnary(ctx context.Context, f *forward, m *method, req an
 		}
 		switch {
 		case err == nil:
+			header, _ := stream.Header() // it came with the answer
+			_ = grpc.SetHeader(ctx, header)
+			_ = grpc.SetTrailer(ctx, stream.Trailer())
 			return resp, nil
 		case nothingDone(err) && s.again(ctx, f):
 			continue
 		case brokeOff(err) && m.writes():
 			return nil, model.Errorf(model.Unknown, "outcome unknown: the connection to the leader at %s broke off after the request was sent; read and try again", f.leader.Addr)
 		}
-		return nil, err
+		return nil, s.ended(f, err)
 	}
 }
 
@@ -200,7 +208,7 @@ func (s *server) forwardStream(ss grpc.ServerStream, f *forward, m *method) erro
 	}
 	header, err := stream.Header()
 	if err == nil && len(header) > 0 {
-		err = ss.SetHeader(header)
+		err = ss.SendHeader(header) // the leader may say nothing else for long
 	}
 	if err != nil {
 		return s.ended(f, err)
@@ -218,6 +226,7 @@ func (s *server) forwardStream(ss grpc.ServerStream, f *forward, m *method) erro
 			return err
 		}
 		if !m.serverStreams {
+			ss.SetTrailer(stream.Trailer())
 			return nil
 		}
 	}
@@ -249,8 +258,11 @@ func (s *server) passOn(ss grpc.ServerStream, stream grpc.ClientStream, m *metho
 	}
 }
 
-// ended says what became of a stream whose leader went away.
+// ended says what became of a request whose leader went away, or is none any more.
 func (s *server) ended(f *forward, err error) error {
+	if status.Code(err) == codes.ResourceExhausted && nothingDone(err) {
+		return model.Errorf(model.Unavailable, "manager %s at %s does not lead any more: nothing was done; try again", f.leader.NodeID, f.leader.Addr)
+	}
 	if brokeOff(err) {
 		return model.Errorf(model.Unavailable, "the leader at %s went away: try again", f.leader.Addr)
 	}

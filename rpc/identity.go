@@ -79,7 +79,7 @@ func (s *server) identify(ctx context.Context) (Identity, error) {
 // passesOn reports whether the caller is a manager that makes a request for somebody else.
 // What others say of that kind counts for nothing.
 func (s *server) passesOn(id Identity, md metadata.MD) bool {
-	if len(md.Get(metaRedirect)) == 0 && len(md.Get(metaForwarded)) == 0 || !id.Is(ca.ManagerOU) {
+	if !passedOn(md) || !id.Is(ca.ManagerOU) {
 		return false
 	}
 	role, err := s.member(id)

@@ -101,7 +101,16 @@ func (s *server) admit(ctx context.Context, fullMethod string) (context.Context,
 	if id, err = s.authorize(id, m); err != nil {
 		return nil, nil, err
 	}
-	return WithCaller(ctx, id), nil, s.read(ctx, m)
+	if m.route == Read {
+		if err := s.read(ctx, m); err != nil {
+			return nil, nil, err
+		}
+		// The store is as new as the answer now, and knows who has lost its rights.
+		if id, err = s.authorize(id, m); err != nil {
+			return nil, nil, err
+		}
+	}
+	return WithCaller(ctx, id), nil, nil
 }
 
 // callerStream is a stream whose context knows the caller, and on which a caller that

@@ -62,7 +62,9 @@ func (s *server) toLeader(ctx context.Context, id Identity) (*forward, error) {
 	if err != nil || leader.Self {
 		return nil, err
 	}
-	if md, ok := metadata.FromIncomingContext(ctx); ok && first(md, metaRedirect) != "" && !id.Local {
+	// Whoever says so: of a manager that is unknown here, the request would go on as the
+	// manager's own, with its rights.
+	if md, ok := metadata.FromIncomingContext(ctx); ok && passedOn(md) && !id.Local {
 		return nil, model.Errorf(model.Exhausted, "the request was %s: manager %s at %s does; try again", loopText, leader.NodeID, leader.Addr)
 	}
 	f.leader = leader
