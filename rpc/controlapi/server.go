@@ -20,8 +20,7 @@ type Config struct {
 	// the rules for demotion and removal come. Nil is none.
 	Members func() []*api.RaftMember
 	// Promotable says why a node may not become a manager. It is called inside a
-	// transaction: no I/O, no calls of the store. Nil refuses every promotion as
-	// Unimplemented.
+	// transaction: no I/O, no calls of the store. Nil is model.CheckPromotion.
 	Promotable func(*api.Node) error
 	// NewJoinToken makes a join token for the root certificates caCert (PEM). Nil
 	// refuses rotations as Unimplemented.
