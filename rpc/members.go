@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"skep/api"
+	"skep/model"
 	"skep/store"
 )
 
@@ -27,6 +28,9 @@ func (m *Members) Node(id string) (role api.NodeRole, known, removed bool) {
 	}
 	if cluster, ok := head.Clusters.Get(m.clusterID); ok {
 		_, removed = cluster.GetBlacklistedCertificates()[id]
+	}
+	if r, ok := head.Resources.Get(id); ok && r.GetKind() == model.RemovedNodeKind {
+		removed = true
 	}
 	return role, known, removed
 }

@@ -57,6 +57,7 @@ func routeOf(fullMethod string) Route {
 	case api.CA_GetUnlockKey_FullMethodName,
 		api.NodeCA_IssueNodeCertificate_FullMethodName,
 		api.NodeCA_NodeCertificateStatus_FullMethodName,
+		skep.Recovery_Renew_FullMethodName,
 		api.Dispatcher_Session_FullMethodName,
 		api.Dispatcher_Heartbeat_FullMethodName,
 		api.Dispatcher_UpdateTaskStatus_FullMethodName,

@@ -143,7 +143,7 @@ func (i *Issuer) sign(cluster *api.Cluster, node *api.Node) (*api.Certificate, e
 	case err == nil:
 		cert.Certificate, cert.Status = chain, &api.IssuanceStatus{State: api.IssuanceStatus_ISSUED}
 	case model.KindOf(err) == model.Invalid:
-		cert.Certificate, cert.Status = nil, &api.IssuanceStatus{State: api.IssuanceStatus_FAILED, Err: err.Error()}
+		cert.Status = &api.IssuanceStatus{State: api.IssuanceStatus_FAILED, Err: err.Error()}
 	default:
 		return nil, err
 	}

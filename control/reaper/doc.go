@@ -1,4 +1,5 @@
-// Package reaper deletes task records that nobody needs.
+// Package reaper deletes task records, and memories of removed nodes, that nobody
+// needs.
 //
 // # What it decides
 //
@@ -14,7 +15,11 @@
 //
 // A record's end is the end of the task: its agent then removes what is left of it.
 //
+// A second loop, RemovedNodes, forgets removed nodes a week after their certificates
+// have ended.
+//
 // # What it reads and writes
 //
-// It reads tasks, services and the cluster, and deletes tasks.
+// It reads tasks, services and the cluster, and deletes tasks; it reads and deletes
+// what remembers removed nodes.
 package reaper

@@ -118,6 +118,9 @@ func (s *Server) renew(ctx context.Context, nodeID string, csr []byte) (*api.Iss
 		n.Certificate = &api.Certificate{
 			Csr: csr, Cn: n.GetId(), Role: n.GetRole(),
 			Status: &api.IssuanceStatus{State: api.IssuanceStatus_RENEW},
+			// Until there is another, this is the one that the node uses: should the node be
+			// removed or its certificate expire meanwhile, it says until when and whose it is.
+			Certificate: n.GetCertificate().GetCertificate(),
 		}
 		return nil
 	})

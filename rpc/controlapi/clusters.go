@@ -19,22 +19,24 @@ const (
 
 // GetCluster returns the cluster without its keys.
 func (s *Server) GetCluster(_ context.Context, r *api.GetClusterRequest) (*api.GetClusterResponse, error) {
-	c, err := find[*api.Cluster](s.store.Read(), r.GetClusterId())
+	head := s.store.Read()
+	c, err := find[*api.Cluster](head, r.GetClusterId())
 	if err != nil {
 		return nil, err
 	}
-	return &api.GetClusterResponse{Cluster: shownCluster(c)}, nil
+	return &api.GetClusterResponse{Cluster: shownCluster(head, c)}, nil
 }
 
 // ListClusters returns the cluster, if it meets the filters, without its keys.
 func (s *Server) ListClusters(_ context.Context, r *api.ListClustersRequest) (*api.ListClustersResponse, error) {
 	f := r.GetFilters()
-	clusters := list(named(s.store.Read().Clusters, f.GetNames()), func(c *api.Cluster) bool {
+	head := s.store.Read()
+	clusters := list(named(head.Clusters, f.GetNames()), func(c *api.Cluster) bool {
 		a := c.GetSpec().GetAnnotations()
 		return holdAll(f, c.GetId(), a.GetName(), a.GetLabels())
 	})
 	for i, c := range clusters {
-		clusters[i] = shownCluster(c)
+		clusters[i] = shownCluster(head, c)
 	}
 	return &api.ListClustersResponse{Clusters: clusters}, nil
 }
@@ -56,7 +58,7 @@ func (s *Server) UpdateCluster(ctx context.Context, r *api.UpdateClusterRequest)
 	if err != nil {
 		return nil, err
 	}
-	return &api.UpdateClusterResponse{Cluster: shownCluster(c)}, nil
+	return &api.UpdateClusterResponse{Cluster: shownCluster(s.store.Read(), c)}, nil
 }
 
 // checkClusterChange refuses what this version does not do yet.
@@ -117,10 +119,10 @@ func (s *Server) rotateTokens(c *api.Cluster, rotation *api.KeyRotation) error {
 	return nil
 }
 
-// shownCluster returns what may be known of the cluster, with defaults where it
-// has no settings of its own.
-func shownCluster(c *api.Cluster) *api.Cluster {
-	shown := model.RedactCluster(c)
+// shownCluster returns what may be known of the cluster, with the nodes that were
+// removed, and with defaults where it has no settings of its own.
+func shownCluster(head *store.Snapshot, c *api.Cluster) *api.Cluster {
+	shown := model.WithRemovedNodes(model.RedactCluster(c), head.Resources.All())
 	if len(shown.DefaultAddressPool) == 0 {
 		shown.DefaultAddressPool, shown.SubnetSize = []string{defaultAddressPool}, defaultSubnetSize
 	}

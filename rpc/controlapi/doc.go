@@ -14,6 +14,8 @@
 //   - Lists are ordered by ID. Filters of different sorts must all hold, of one
 //     sort any; secrets, configs and resources match any of names, name prefixes
 //     and ID prefixes. Names match with their case.
+//   - A removed node is remembered as a resource of its own, by its ID; the cluster is
+//     answered with all of them in its list. Users read such resources and do not write them.
 //   - No answer holds the data of a secret, a private key, a gossip key or an
 //     unlock key. Join tokens are shown to those who may read the cluster.
 //

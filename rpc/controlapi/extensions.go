@@ -21,6 +21,9 @@ func (s *Server) CreateExtension(ctx context.Context, r *api.CreateExtensionRequ
 			return nil, model.Errorf(model.Exists, "extension %q is the name of a kind that is built in; choose another name", name)
 		}
 	}
+	if model.InternalKind(name) {
+		return nil, model.Errorf(model.Invalid, "extension %.80q has a name of those that are the swarm's own; choose another name", name)
+	}
 	extension := &api.Extension{Id: s.newID(), Annotations: r.GetAnnotations(), Description: r.GetDescription()}
 	if err := model.CheckWellFormed("extension", extension); err != nil {
 		return nil, err
@@ -44,6 +47,9 @@ func (s *Server) GetExtension(_ context.Context, r *api.GetExtensionRequest) (*a
 func (s *Server) RemoveExtension(ctx context.Context, r *api.RemoveExtensionRequest) (*api.RemoveExtensionResponse, error) {
 	err := remove(ctx, s, r.GetExtensionId(), func(tx *store.Tx, extension *api.Extension) error {
 		name := extension.GetAnnotations().GetName()
+		if model.InternalKind(name) {
+			return model.Errorf(model.Invalid, "extension %.80q is the swarm's own: it would be made again; leave it", name)
+		}
 		var users []string
 		for o := range tx.Resources.All() {
 			if o.GetKind() == name {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -20,8 +19,6 @@ const (
 	// a log entry may hold and a stock manager takes.
 	orphansAtOnce     = 150
 	orphanBytesAtOnce = 1 << 20
-	// Longer after its expiry a certificate need not be remembered.
-	forgetAfter = 7 * 24 * time.Hour
 )
 
 // RemoveNode forgets a node, refuses its certificate from now on and gives its
@@ -76,22 +73,33 @@ func checkRemoval(n *api.Node, members map[string]*api.RaftMember, force bool) e
 	return nil
 }
 
-// refuseCertificate puts the node's certificate on the cluster's list of those
-// that are not to be trusted, and takes off it what has long expired.
+// refuseCertificate remembers that the node was removed, so that its certificate is
+// not trusted any more. What is remembered is an object of its own: neither a
+// request nor the next removal costs more as removals add up.
 func refuseCertificate(tx *store.Tx, n *api.Node) error {
-	for c := range tx.Clusters.All() {
-		kept := make(map[string]*api.BlacklistedCertificate, len(c.GetBlacklistedCertificates())+1)
-		for cn, b := range c.GetBlacklistedCertificates() {
-			if b.GetExpiry() == nil || tx.Now().Sub(b.GetExpiry().AsTime()) < forgetAfter {
-				kept[cn] = b
-			}
+	if _, ok := tx.Extensions.Named(model.RemovedNodeKind); !ok {
+		extension := &api.Extension{Id: model.RemovedNodeKind, Annotations: &api.Annotations{Name: model.RemovedNodeKind},
+			Description: "Nodes that were removed from the swarm, until their certificates are worth nothing."}
+		if err := tx.Create(extension); err != nil {
+			return err
 		}
-		kept[n.GetId()] = &api.BlacklistedCertificate{Expiry: expiry(n.GetCertificate().GetCertificate())}
-		c = model.Shallow(c)
-		c.BlacklistedCertificates = kept
-		return tx.Update(c)
 	}
-	return model.Errorf(model.Internal, "remove node %s: there is no cluster object that could refuse its certificate", n.GetId())
+	end := timestamppb.New(tx.Now()) // of a node that never got a certificate
+	if chain := n.GetCertificate().GetCertificate(); len(chain) > 0 {
+		end = expiry(chain)
+	}
+	removed, err := model.NewRemovedNode(n.GetId(), end)
+	if err != nil {
+		return err
+	}
+	if _, taken := tx.Resources.Named(n.GetId()); taken {
+		// By a resource of a user, which keeps its name. Removed nodes are found by ID.
+		removed.Annotations.Name = model.RemovedNodeKind + "." + n.GetId()
+	}
+	if _, known := tx.Resources.Get(n.GetId()); known {
+		return nil
+	}
+	return tx.Create(removed)
 }
 
 // expiry returns when a certificate (PEM) ends, nil when that cannot be told:

@@ -8,13 +8,15 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 
-	"google.golang.org/protobuf/types/known/timestamppb"
+	"google.golang.org/protobuf/proto"
 
 	"skep/api"
 	"skep/model"
+	"skep/rpc"
 	"skep/store"
 )
 
@@ -57,15 +59,16 @@ func TestARemovalThatWasCutShortCanBeRepeated(t *testing.T) {
 	}
 }
 
-// The cluster remembers the certificate of a removed node until a week after it
-// has expired.
-func TestTheCertificateOfARemovedNodeIsRefusedUntilItIsWorthNothing(t *testing.T) {
+// A removed node is an object of its own, and the cluster shows it together with
+// those that it lists itself.
+func TestARemovedNodeIsRememberedUntilItsCertificateEnds(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, `
-		cluster id: "c" spec { annotations { name: "default" } }
-		node    id: "n" status { state: DOWN }`)
-	day := 24 * time.Hour
-	expiry := now().Add(90 * day)
+		cluster id: "c" spec { annotations { name: "default" } } blacklisted_certificates { key: "listed" value { expiry { seconds: 7 } } }
+		node    id: "n" status { state: DOWN }
+		node    id: "young" status { state: DOWN }
+		node    id: "odd" status { state: DOWN } certificate { certificate: "no PEM" }`)
+	expiry := now().Add(90 * 24 * time.Hour)
 	_, err := store.Edit(t.Context(), s, "n", nil, func(n *api.Node) error {
 		n.Certificate = &api.Certificate{Certificate: certificate(t, expiry)}
 		return nil
@@ -73,33 +76,141 @@ func TestTheCertificateOfARemovedNodeIsRefusedUntilItIsWorthNothing(t *testing.T
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = store.Edit(t.Context(), s, "c", nil, func(c *api.Cluster) error {
-		c.BlacklistedCertificates = map[string]*api.BlacklistedCertificate{
-			"valid":   {Expiry: timestamppb.New(now().Add(day))},
-			"recent":  {Expiry: timestamppb.New(now().Add(-6 * day))},
-			"old":     {Expiry: timestamppb.New(now().Add(-8 * day))},
-			"forever": {},
+	server := newServer(s)
+	for _, id := range []string{"n", "young", "odd"} {
+		if _, err := server.RemoveNode(t.Context(), &api.RemoveNodeRequest{NodeId: id}); err != nil {
+			t.Fatal(err)
 		}
-		return nil
-	})
+	}
+	if c, _ := s.Read().Clusters.Get("c"); len(c.GetBlacklistedCertificates()) != 1 || c.GetMeta().GetVersion().GetIndex() != 1 {
+		t.Errorf("the cluster object was written: %v", c)
+	}
+	resp, err := server.GetCluster(t.Context(), &api.GetClusterRequest{ClusterId: "c"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := newServer(s).RemoveNode(t.Context(), &api.RemoveNodeRequest{NodeId: "n"}); err != nil {
+	list, err := server.ListClusters(t.Context(), &api.ListClustersRequest{})
+	if err != nil {
 		t.Fatal(err)
 	}
-	c, _ := s.Read().Clusters.Get("c")
-	refused := c.GetBlacklistedCertificates()
-	for _, cn := range []string{"valid", "recent", "forever", "n"} {
-		if refused[cn] == nil {
-			t.Errorf("%s is no longer refused", cn)
+	for _, c := range []*api.Cluster{resp.GetCluster(), list.GetClusters()[0]} {
+		refused := c.GetBlacklistedCertificates()
+		if len(refused) != 4 || refused["listed"].GetExpiry().GetSeconds() != 7 {
+			t.Errorf("refused are %v", refused)
+		}
+		if got := refused["n"].GetExpiry().AsTime(); !got.Equal(expiry) {
+			t.Errorf("the node's certificate ends %v, want %v", got, expiry)
+		}
+		if got := refused["young"].GetExpiry().AsTime(); !got.Equal(now()) {
+			t.Errorf("a node that had no certificate is remembered by %v", got)
+		}
+		if refused["odd"] == nil || refused["odd"].GetExpiry() != nil {
+			t.Errorf("a certificate that cannot be read: %v, want one that is refused for ever", refused["odd"])
 		}
 	}
-	if refused["old"] != nil {
-		t.Error("a certificate that expired more than a week ago is still remembered")
+	members := rpc.NewMembers(s, "c")
+	for id, want := range map[string]bool{"n": true, "young": true, "odd": true, "listed": true, "other": false} {
+		if _, _, removed := members.Node(id); removed != want {
+			t.Errorf("node %s: removed %t, want %t", id, removed, want)
+		}
 	}
-	if got := refused["n"].GetExpiry().AsTime(); !got.Equal(expiry) {
-		t.Errorf("the node's certificate is refused until %v, want %v", got, expiry)
+}
+
+// Whether the first node is removed or the thousandth, what is written is the same.
+func TestARemovalCostsNoMoreAsRemovalsAddUp(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, `cluster id: "c" spec { annotations { name: "default" } }`)
+	server := newServer(s)
+	var sizes []int
+	for i := range 200 {
+		err := s.Update(t.Context(), func(tx *store.Tx) error {
+			return tx.Create(&api.Node{Id: fmt.Sprintf("n%03d", i), Status: &api.NodeStatus{State: api.NodeStatus_DOWN}})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, sub := s.Subscribe(100, store.AllKey())
+		if _, err := server.RemoveNode(t.Context(), &api.RemoveNodeRequest{NodeId: fmt.Sprintf("n%03d", i)}); err != nil {
+			t.Fatal(err)
+		}
+		size := 0
+		events, _ := sub.Take()
+		for _, e := range events {
+			for _, c := range e.Changes {
+				if c.New != nil {
+					size += proto.Size(c.New)
+				}
+			}
+		}
+		sub.Close()
+		sizes = append(sizes, size)
+	}
+	if first, last := sizes[1], sizes[len(sizes)-1]; last > first+16 || last == 0 { // numbers grow by a byte
+		t.Errorf("the second removal wrote %d bytes, the last one %d", first, last)
+	}
+}
+
+// A resource that a user gave a node's name neither keeps the node from being
+// removed nor passes for the memory of its removal.
+func TestAResourceOfTheSameNameIsNoRemovedNode(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, `
+		cluster   id: "c" spec { annotations { name: "default" } }
+		extension id: "e" annotations { name: "route" }
+		resource  id: "r" annotations { name: "n" } kind: "route"
+		node      id: "n" status { state: DOWN }`)
+	members := rpc.NewMembers(s, "c")
+	if _, known, removed := members.Node("n"); !known || removed {
+		t.Errorf("before: known %t, removed %t", known, removed)
+	}
+	server := newServer(s)
+	if _, err := server.RemoveNode(t.Context(), &api.RemoveNodeRequest{NodeId: "n"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, known, removed := members.Node("n"); known || !removed {
+		t.Errorf("after: known %t, removed %t", known, removed)
+	}
+	if r, ok := s.Read().Resources.Named("n"); !ok || r.GetId() != "r" {
+		t.Errorf("the user's resource: %v", r)
+	}
+}
+
+// What remembers removed nodes is read like any resource, and written by nobody
+// else.
+func TestUsersCannotWriteTheSwarmsOwnResources(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, `
+		cluster   id: "c" spec { annotations { name: "default" } }
+		extension id: "e" annotations { name: "route" }
+		resource  id: "r" annotations { name: "r" } kind: "route"
+		node      id: "n" status { state: DOWN }`)
+	server := newServer(s)
+	if _, err := server.RemoveNode(t.Context(), &api.RemoveNodeRequest{NodeId: "n"}); err != nil {
+		t.Fatal(err)
+	}
+	before := stateOf(s)
+	extension, _ := s.Read().Extensions.Named(model.RemovedNodeKind)
+	for method, request := range map[string]string{
+		"CreateResource":  `annotations { name: "x" } kind: "skep.removed-node"`,
+		"UpdateResource":  `resource_id: "n" resource_version { index: 2 } annotations { name: "n" }`,
+		"RemoveResource":  `resource_id: "n"`,
+		"CreateExtension": `annotations { name: "skep.other" }`,
+		"RemoveExtension": fmt.Sprintf(`extension_id: %q`, extension.GetId()),
+	} {
+		if _, err := call(t, server, method, request); model.KindOf(err) != model.Invalid {
+			t.Errorf("%s: got %v, want Invalid", method, err)
+		}
+	}
+	if stateOf(s) != before {
+		t.Error("what was refused changed something")
+	}
+	for request, want := range map[string]string{``: "[r]", `filters { kind: "skep.removed-node" }`: "[n]", `filters { kind: "route" }`: "[r]"} {
+		if answer, err := call(t, server, "ListResources", request); err != nil || said(answer) != want {
+			t.Errorf("ListResources %s: %v, %v, want %s", request, answer, err, want)
+		}
+	}
+	if answer, err := call(t, server, "GetResource", `resource_id: "n"`); err != nil || !strings.Contains(said(answer), "skep.v1.RemovedNode") {
+		t.Errorf("GetResource: %v, %v", answer, err)
 	}
 }
 

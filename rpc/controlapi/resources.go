@@ -13,6 +13,9 @@ func (s *Server) CreateResource(ctx context.Context, r *api.CreateResourceReques
 	if err := model.CheckResource(r.GetAnnotations(), r.GetKind()); err != nil {
 		return nil, err
 	}
+	if err := checkForeign(r.GetKind(), r.GetAnnotations().GetName()); err != nil {
+		return nil, err
+	}
 	resource := &api.Resource{Id: s.newID(), Annotations: r.GetAnnotations(), Kind: r.GetKind(), Payload: r.GetPayload()}
 	if err := model.CheckWellFormed("resource", resource); err != nil {
 		return nil, err
@@ -38,11 +41,20 @@ func (s *Server) GetResource(_ context.Context, r *api.GetResourceRequest) (*api
 	return &api.GetResourceResponse{Resource: resource}, nil
 }
 
-// ListResources returns the resources that meet the filters.
+// checkForeign refuses to let users write resources of the swarm's own kinds.
+func checkForeign(kind, name string) error {
+	if model.InternalKind(kind) {
+		return model.Errorf(model.Invalid, "resource %.80q of kind %q is the swarm's own: it comes and goes by itself; leave it", name, kind)
+	}
+	return nil
+}
+
+// ListResources returns the resources that meet the filters. Those of the swarm's
+// own kinds are listed when they are asked for by their kind.
 func (s *Server) ListResources(_ context.Context, r *api.ListResourcesRequest) (*api.ListResourcesResponse, error) {
 	f := r.GetFilters()
 	resources := list(s.store.Read().Resources.All(), func(o *api.Resource) bool {
-		return (f.GetKind() == "" || f.GetKind() == o.GetKind()) &&
+		return (f.GetKind() == "" && !model.InternalKind(o.GetKind()) || f.GetKind() == o.GetKind()) &&
 			holdAny(f, o.GetId(), o.GetAnnotations().GetName(), o.GetAnnotations().GetLabels())
 	})
 	return &api.ListResourcesResponse{Resources: resources}, nil
@@ -55,6 +67,9 @@ func (s *Server) UpdateResource(ctx context.Context, r *api.UpdateResourceReques
 		return nil, err
 	}
 	resource, err := change(ctx, s, r.GetResourceId(), r.GetResourceVersion(), func(_ *store.Tx, old *api.Resource) (*api.Resource, error) {
+		if err := checkForeign(old.GetKind(), old.GetAnnotations().GetName()); err != nil {
+			return nil, err
+		}
 		resource := model.Shallow(old)
 		if a := r.GetAnnotations(); a != nil {
 			if was := old.GetAnnotations().GetName(); a.GetName() != was {
@@ -75,7 +90,10 @@ func (s *Server) UpdateResource(ctx context.Context, r *api.UpdateResourceReques
 
 // RemoveResource forgets a resource.
 func (s *Server) RemoveResource(ctx context.Context, r *api.RemoveResourceRequest) (*api.RemoveResourceResponse, error) {
-	if err := remove(ctx, s, r.GetResourceId(), func(*store.Tx, *api.Resource) error { return nil }); err != nil {
+	err := remove(ctx, s, r.GetResourceId(), func(_ *store.Tx, o *api.Resource) error {
+		return checkForeign(o.GetKind(), o.GetAnnotations().GetName())
+	})
+	if err != nil {
 		return nil, err
 	}
 	return &api.RemoveResourceResponse{}, nil
