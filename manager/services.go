@@ -93,6 +93,7 @@ func (m *Manager) loops() []loop.Any {
 		allocator.Loop(),
 		scheduler.Loop(),
 		reaper.Loop(),
+		reaper.RemovedNodes(),
 		rotator.Roles{Raft: group{m}, Log: m.cfg.Log}.Loop(),
 		dispatch.Orphans(m.cfg.Identity.NodeID()),
 		issuer.New(issuer.Config{ClusterID: m.cfg.Identity.ClusterID(), Now: m.cfg.Now}).Loop(),
