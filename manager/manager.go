@@ -196,6 +196,9 @@ func (m *Manager) Waits() string {
 	return ""
 }
 
+// Joined reports whether this manager is one of the group and has its log.
+func (m *Manager) Joined() bool { return m.raft.Load() != nil }
+
 // Run joins the others if it must, then replicates, and leads whenever it is elected, until
 // ctx ends, which is no error, or until the manager cannot go on: raft.ErrRemoved says that
 // the others have removed it. Call it once.

@@ -12,14 +12,15 @@ import (
 	"skep/client"
 )
 
-// connect reaches a manager for a session: this node's own, if it runs one.
+// connect reaches a manager for a session: this node's own, if it runs one that has joined
+// the others. Until then only they can say what this node is to be.
 func (n *node) connect(ctx context.Context) (grpc.ClientConnInterface, func(error), error) {
 	select {
 	case <-n.playing: // before, there may be nobody to ask but the manager that is about to run here
 	case <-ctx.Done():
 		return nil, nil, context.Cause(ctx)
 	}
-	if n.manager.Load() != nil {
+	if m := n.manager.Load(); m != nil && m.Joined() {
 		return n.connectLocal()
 	}
 	return n.connectRemote(ctx)

@@ -174,6 +174,22 @@ func (d *stateDir) write(data []byte, elem ...string) error {
 	return d.fs.SyncDir(path.Dir(name))
 }
 
+// setAside gives a directory another name, in place of what had that name before. It is no
+// error if there is none.
+func (d *stateDir) setAside(name, other string) error {
+	found, err := d.has(name)
+	if err != nil || !found {
+		return err
+	}
+	if err := d.remove(other); err != nil {
+		return err
+	}
+	if err := d.fs.Rename(d.join(name), d.join(other)); err != nil {
+		return err
+	}
+	return d.fs.SyncDir(d.path)
+}
+
 // remove removes a file or directory with all in it; it is no error if there is none.
 func (d *stateDir) remove(elem ...string) error {
 	name := d.join(elem...)

@@ -50,7 +50,7 @@ func (n *node) serveJoining() (stop func() error, err error) {
 		return nil, err
 	}
 	return func() error {
-		if err := end(); err != nil {
+		if err := end(drainLimit); err != nil {
 			return err
 		}
 		return group.Wait()

@@ -24,10 +24,12 @@ import (
 )
 
 const (
-	raftDir   = "raft"
-	workerDir = "worker"
-	tasksFile = "tasks.db"
-	tasksDir  = "tasks"
+	raftDir = "raft"
+	// removedDir is the log of a manager that was removed from its group.
+	removedDir = "raft.removed"
+	workerDir  = "worker"
+	tasksFile  = "tasks.db"
+	tasksDir   = "tasks"
 	// stopTasksLimit is how long tasks may take to stop when the node does; what is
 	// left then is killed.
 	stopTasksLimit = 30 * time.Second

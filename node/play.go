@@ -12,7 +12,6 @@ import (
 	"google.golang.org/grpc"
 
 	"skep/api"
-	"skep/ca"
 	"skep/client"
 	"skep/manager"
 	"skep/raft"
@@ -20,8 +19,9 @@ import (
 )
 
 const (
-	// drainLimit is how long requests in flight may take when a server stops.
-	drainLimit = 2 * time.Second
+	// drainLimit is how long requests in flight may take when a server stops; those of a
+	// manager that has ended cannot be answered any more, and only learn of it.
+	drainLimit, endedLimit = 2 * time.Second, 200 * time.Millisecond
 	// listenAgain is when a promoted node tries its port again.
 	listenAgain = 5 * time.Second
 )
@@ -34,7 +34,7 @@ func (n *node) play(ctx context.Context) error {
 		if n.manages() {
 			err = n.manage(ctx)
 		} else {
-			err = n.work(ctx, api.NodeRole_WORKER)
+			err = n.work(ctx)
 		}
 		if err != nil {
 			return err
@@ -68,10 +68,10 @@ func (n *node) while(ctx context.Context, role api.NodeRole) (context.Context, c
 	return ctx, cancel
 }
 
-// work answers on the socket as a worker does, as long as the node's certificate has a role.
-func (n *node) work(ctx context.Context, role api.NodeRole) error {
+// work answers on the socket as a worker does, as long as the node is one.
+func (n *node) work(ctx context.Context) error {
 	n.closeRemote()
-	ctx, cancel := n.while(ctx, role)
+	ctx, cancel := n.while(ctx, api.NodeRole_WORKER)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
 	stop, err := n.answer(group, n.socketConfig(), func(r grpc.ServiceRegistrar) { n.registerLocal(r) })
@@ -80,7 +80,7 @@ func (n *node) work(ctx context.Context, role api.NodeRole) error {
 	}
 	n.playOnce.Do(func() { close(n.playing) })
 	<-ctx.Done()
-	err = stop()
+	err = stop(drainLimit)
 	return errors.Join(ignoreCanceled(group.Wait()), err)
 }
 
@@ -211,7 +211,7 @@ func (n *node) runManager(ctx context.Context, m *manager.Manager, remote net.Li
 	}
 	server, err := n.remoteServer(m)
 	if err != nil {
-		return errors.Join(err, stopLocal(), remote.Close())
+		return errors.Join(err, stopLocal(endedLimit), remote.Close())
 	}
 	n.playOnce.Do(func() { close(n.playing) })
 	group.Go(func() error {
@@ -229,8 +229,8 @@ func (n *node) runManager(ctx context.Context, m *manager.Manager, remote net.Li
 		group.Go(func() error { return n.forgetRootKey(ctx, m) })
 	}
 	<-ran
-	drain(server)
-	err = stopLocal()
+	drain(server, endedLimit)
+	err = stopLocal(endedLimit)
 	return errors.Join(ignoreCanceled(group.Wait()), err)
 }
 
@@ -258,33 +258,30 @@ func (n *node) forgetRootKey(ctx context.Context, m *manager.Manager) error {
 	return nil
 }
 
-// retire makes a worker of a node that is no manager any more: what it has of the
-// log is removed. One that was only told by the others that it is none asks for the
-// certificate of a worker first.
+// retire gives up the log of a manager that is none any more, or that the others have
+// removed: it must not come back under its raft id. One that was removed is again what the
+// swarm says it is: a new member of the group, or a worker as soon as its session tells. Its
+// log is set aside and not removed, since only a certificate shows what the swarm as a whole
+// has decided.
 func (n *node) retire(ctx context.Context, demoted bool) error {
-	if !demoted {
-		n.cfg.Log.InfoContext(ctx, "this manager was removed from its group; it asks for the certificate of a worker")
-		n.renewer.Renew(api.NodeRole_WORKER)
-		// However long the others take: its tasks run on, and the socket says what it is.
-		if err := n.work(ctx, api.NodeRole_MANAGER); err != nil {
-			return err
-		}
-		if n.manages() {
-			return nil // the node ends
-		}
-	}
 	if err := n.dir.edit(func(s *state) bool { s.RaftID = 0; return true }); err != nil {
 		return err
 	}
-	if err := n.dir.remove(raftDir); err != nil {
-		return fmt.Errorf("remove the log of a manager that is none any more: %w", err)
+	if !demoted {
+		n.cfg.Log.InfoContext(ctx, "this manager was removed from its group; its log is set aside", slog.String("dir", n.dir.join(removedDir)))
+		return n.dir.setAside(raftDir, removedDir)
 	}
-	n.cfg.Log.InfoContext(ctx, "this node is a worker now", slog.String("node.id", n.identity.NodeID()), slog.String("role", ca.OU(api.NodeRole_WORKER)))
+	for _, name := range []string{raftDir, removedDir} {
+		if err := n.dir.remove(name); err != nil {
+			return fmt.Errorf("remove the log of a manager that is none any more: %w", err)
+		}
+	}
+	n.cfg.Log.InfoContext(ctx, "this node is a worker now", slog.String("node.id", n.identity.NodeID()))
 	return nil
 }
 
 // answer serves the socket until stop, which leaves it open for who comes next.
-func (n *node) answer(group *errgroup.Group, cfg rpc.Config, services ...func(grpc.ServiceRegistrar)) (stop func() error, err error) {
+func (n *node) answer(group *errgroup.Group, cfg rpc.Config, services ...func(grpc.ServiceRegistrar)) (stop func(time.Duration) error, err error) {
 	server, err := rpc.NewServer(cfg, services...)
 	if err != nil {
 		return nil, err
@@ -302,16 +299,16 @@ func (n *node) answer(group *errgroup.Group, cfg rpc.Config, services ...func(gr
 		}
 		return nil
 	})
-	return func() error {
-		drain(server)
+	return func(limit time.Duration) error {
+		drain(server, limit)
 		<-served
 		return loan.Return()
 	}, nil
 }
 
-// drain stops a server. Requests in flight may end, for a while.
-func drain(server *grpc.Server) {
-	timer := time.AfterFunc(drainLimit, server.Stop)
+// drain stops a server. Requests in flight may end, until limit.
+func drain(server *grpc.Server, limit time.Duration) {
+	timer := time.AfterFunc(limit, server.Stop)
 	defer timer.Stop()
 	server.GracefulStop()
 }

@@ -150,7 +150,7 @@ func (s *Membership) mayJoin(ctx context.Context, nodeID string) error {
 	case n.GetRole() != api.NodeRole_MANAGER:
 		return model.Errorf(model.Denied, "node %s is a worker: it cannot join the managers; promote it first", nodeID)
 	case n.GetSpec().GetDesiredRole() != api.NodeRole_MANAGER:
-		return model.Errorf(model.Precondition, "node %s is being demoted: it cannot join the managers; promote it first", nodeID)
+		return model.Errorf(model.Denied, "node %s is being demoted: it cannot join the managers; promote it first", nodeID)
 	}
 	// Who asked for a manager's certificate was looked at then; a node that has not described
 	// itself since is taken at that.
