@@ -24,7 +24,7 @@ func (r *replica) Apply(entries []raft.Entry) error {
 	return nil
 }
 
-func (r *replica) Applied(index uint64) { r.store.Applied(index) }
+func (r *replica) Applied(index, term uint64) { r.store.Applied(index, term) }
 
 func (r *replica) Refused(data [][]byte) { r.store.Refused(data) }
 
@@ -37,6 +37,8 @@ func (r *replica) Follow() {
 	r.store.Follow()
 	r.term.set(0)
 }
+
+func (r *replica) End() { r.store.End() }
 
 func (r *replica) Snapshot() (raft.Snapshot, error) { return r.store.Read(), nil }
 

@@ -109,7 +109,7 @@ func (a *applier) apply(ctx context.Context, entries []*raftpb.Entry) error {
 	}
 	last := entries[len(entries)-1]
 	a.applied.Store(last.GetIndex())
-	a.cfg.StateMachine.Applied(last.GetIndex())
+	a.cfg.StateMachine.Applied(last.GetIndex(), last.GetTerm())
 	if err := a.capture(ctx, last); err != nil {
 		return fmt.Errorf("take a snapshot at entry %d of the raft log: %w", last.GetIndex(), err)
 	}

@@ -42,10 +42,11 @@ func (c *counter) Apply(entries []raft.Entry) error {
 	return nil
 }
 
-func (c *counter) Applied(uint64)                   {}
+func (c *counter) Applied(_, _ uint64)              {}
 func (c *counter) Refused([][]byte)                 {}
 func (c *counter) Lead(uint64)                      { close(c.leads) }
 func (c *counter) Follow()                          {}
+func (c *counter) End()                             {}
 func (c *counter) Snapshot() (raft.Snapshot, error) { return snapshot{}, nil }
 func (c *counter) Restore(io.Reader) error          { return nil }
 

@@ -97,11 +97,11 @@ func TestAMinorityNeitherWritesNorReads(t *testing.T) {
 		if _, err := old.node.ReadIndex(ctx); model.KindOf(err) != model.Unavailable {
 			t.Errorf("a leader without followers read: %v", err)
 		}
+		g.leader().apply(t, "on the other side")
+		g.net.heal()
 		if got := <-lost; got == applied {
 			t.Error("a leader without followers wrote")
 		}
-		g.leader().apply(t, "on the other side")
-		g.net.heal()
 		began := time.Now()
 		g.settle("all agree", nil)
 		if took := time.Since(began); took > 2*time.Second {

@@ -364,7 +364,7 @@ type restoring struct {
 func (a *applier) restoreReceived(ctx context.Context, r *restoring) error {
 	a.elected = 0
 	a.follow()
-	if err := a.load(r.meta.Index); err != nil {
+	if err := a.load(r.meta); err != nil {
 		r.done <- err
 		return err
 	}

@@ -61,9 +61,10 @@ func (l *listener) Refused(data [][]byte) {
 	}
 }
 
-func (l *listener) Applied(uint64)              {}
+func (l *listener) Applied(_, _ uint64)         {}
 func (l *listener) Lead(term uint64)            { l.hear("lead") }
 func (l *listener) Follow()                     { l.hear("follow") }
+func (l *listener) End()                        {}
 func (l *listener) Snapshot() (Snapshot, error) { return nil, errors.New("no snapshots here") }
 func (l *listener) Restore(io.Reader) error     { return errors.New("no snapshots here") }
 

@@ -32,6 +32,7 @@ type machine struct {
 	state   []string
 	index   uint64
 	term    uint64 // in which it leads; 0: it does not
+	ledIn   uint64 // the last one in which it led, as long as somebody waits for what it proposed then
 	waiting []*waiter
 	changed chan struct{}
 	refused []string
@@ -52,6 +53,7 @@ type outcome string
 const (
 	applied outcome = "applied"
 	refused outcome = "refused"
+	lost    outcome = "lost"
 	unknown outcome = "unknown"
 )
 
@@ -97,7 +99,7 @@ func (m *machine) Apply(entries []raft.Entry) error {
 		}
 		m.index = e.Index
 		m.state = append(m.state, string(e.Data))
-		if m.term != 0 && e.Term == m.term {
+		if m.ledIn != 0 && e.Term == m.ledIn {
 			if len(m.waiting) == 0 || m.waiting[0].data != string(e.Data) {
 				m.t.Errorf("entry %d of the own term is %q, which is not what was proposed next", e.Index, e.Data)
 				continue
@@ -110,9 +112,12 @@ func (m *machine) Apply(entries []raft.Entry) error {
 	return nil
 }
 
-func (m *machine) Applied(index uint64) {
+func (m *machine) Applied(index, term uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if term > m.ledIn {
+		m.settle(lost)
+	}
 	if index < m.index {
 		m.t.Errorf("applied to %d, after entry %d", index, m.index)
 	}
@@ -142,7 +147,7 @@ func (m *machine) Lead(term uint64) {
 	if m.term != 0 {
 		m.t.Errorf("leads in term %d while it leads in %d", term, m.term)
 	}
-	m.term = term
+	m.term, m.ledIn = term, term
 	m.story = append(m.story, fmt.Sprintf("lead %d at %d", term, m.index))
 	m.notify()
 }
@@ -154,12 +159,22 @@ func (m *machine) Follow() {
 		m.t.Error("follows though it does not lead")
 	}
 	m.term = 0
-	for _, w := range m.waiting {
-		w.outcome <- unknown
-	}
-	m.waiting = nil
 	m.story = append(m.story, "follow")
 	m.notify()
+}
+
+func (m *machine) End() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.settle(unknown)
+}
+
+// settle ends the waiting for what was proposed in a term that is over.
+func (m *machine) settle(as outcome) {
+	for _, w := range m.waiting {
+		w.outcome <- as
+	}
+	m.waiting, m.ledIn = nil, 0
 }
 
 func (m *machine) Snapshot() (raft.Snapshot, error) {

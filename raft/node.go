@@ -87,7 +87,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	n.group.Go(func() error {
 		select {
 		case <-outer.Done():
-			n.handOver(ctx)
+			n.HandOver(ctx)
 			stop()
 		case <-ctx.Done():
 		}
@@ -100,6 +100,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	if _, refused := n.proposals.take(0, 0, false); len(refused) > 0 {
 		n.cfg.StateMachine.Refused(refused)
 	}
+	n.cfg.StateMachine.End()
 	return err
 }
 

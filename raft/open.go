@@ -142,7 +142,7 @@ func (n *Node) restore(dir string, newest candidate, found *wal.Recovered) error
 	described := &raftpb.Snapshot{}
 	if meta.Index != 0 {
 		described = n.described(meta)
-		if err := n.load(meta.Index); err != nil {
+		if err := n.load(meta); err != nil {
 			return err
 		}
 	}
@@ -165,7 +165,8 @@ func (n *Node) restore(dir string, newest candidate, found *wal.Recovered) error
 }
 
 // load restores the state machine from a snapshot.
-func (n *Node) load(index uint64) error {
+func (n *Node) load(meta snap.Meta) error {
+	index := meta.Index
 	info, err := n.cfg.FS.Stat(n.snapshots.File(index))
 	if err != nil {
 		return fmt.Errorf("open raft snapshot: %w", err)
@@ -178,7 +179,7 @@ func (n *Node) load(index uint64) error {
 	if err := errors.Join(n.cfg.StateMachine.Restore(r), r.Close()); err != nil {
 		return fmt.Errorf("restore raft snapshot %s: %w", n.snapshots.File(index), err)
 	}
-	n.cfg.StateMachine.Applied(index)
+	n.cfg.StateMachine.Applied(index, meta.Term)
 	return nil
 }
 

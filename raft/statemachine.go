@@ -20,16 +20,20 @@ type StateMachine interface {
 	// membership are not among them. An error is fatal: replicas must not differ.
 	Apply(entries []Entry) error
 	// Applied reports that everything up to index is applied, entries without
-	// data too. It follows each Apply.
-	Applied(index uint64)
+	// data too, and the term of the last of them. It follows each Apply.
+	Applied(index, term uint64)
 	// Refused gives back proposals that will never be committed.
 	Refused(data [][]byte)
 	// Lead reports that this member leads in term, and that everything which was in
 	// the log at its election is applied. From here on proposals are taken.
 	Lead(term uint64)
 	// Follow reports that this member, which led, no longer does. The outcome of
-	// proposals that were neither applied nor refused is unknown.
+	// proposals that were neither applied nor refused is open: the next leader may have
+	// them. Those that are not applied before an entry of a later term are lost, and so told
+	// by Applied.
 	Follow()
+	// End reports that this member ends: nothing more is called.
+	End()
 	// Snapshot captures the state as of the last Applied. It is cheap; the
 	// work is in Snapshot.WriteTo.
 	Snapshot() (Snapshot, error)

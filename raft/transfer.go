@@ -191,9 +191,9 @@ func (l *loop) transfer(t *transfer) error {
 	return nil
 }
 
-// handOver lets another member lead before this one ends, if one can. It takes at most about one
-// election time.
-func (n *Node) handOver(ctx context.Context) {
+// HandOver lets another member lead, if this one leads and another can: best before this one
+// ends. It takes at most about one election time.
+func (n *Node) HandOver(ctx context.Context) {
 	k, members := n.known.Load(), n.members.Load()
 	if k.lead != n.id || len(members.conf.GetVoters()) < 2 {
 		return
@@ -201,7 +201,7 @@ func (n *Node) handOver(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, n.electionTime())
 	defer cancel()
 	if err := n.TransferLeadership(ctx, 0); err != nil {
-		n.cfg.Log.Info("this manager led and ends without handing over", "raft.id", n.id, "error", err)
+		n.cfg.Log.Info("this manager led and could not hand over", "raft.id", n.id, "error", err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"time"
 
 	"skep/api"
 	"skep/model"
@@ -40,6 +41,7 @@ func (s *Store) Apply(index, term uint64, data []byte) error {
 	}
 	next.version = max(next.version, version)
 	s.commit(next, Commit{Version: version, Index: index, Changes: changes}, len(data))
+	s.rescue(term, data)
 	if len(s.flight) > 0 {
 		s.rebase()
 		return nil
@@ -89,10 +91,13 @@ func sameEntry(a, b []byte) bool {
 }
 
 // Applied tells that everything up to index is applied, also what is not for
-// the store.
-func (s *Store) Applied(index uint64) {
+// the store, and the term of the last of it.
+func (s *Store) Applied(index, term uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if term > s.ledIn {
+		s.strand(model.Unavailable, "nothing was written: leadership was lost; try again")
+	}
 	s.reached(index)
 	s.feed.reached(index)
 }
@@ -124,6 +129,13 @@ func (s *Store) Refused(data [][]byte) {
 	refused := func(p *Pending) bool {
 		return slices.ContainsFunc(data, func(d []byte) bool { return sameEntry(p.data, d) })
 	}
+	s.stranded = slices.DeleteFunc(s.stranded, func(p *Pending) bool {
+		if !refused(p) {
+			return false
+		}
+		p.end(model.Errorf(model.Unavailable, "nothing was written: the log did not take it; try again"))
+		return true
+	})
 	first := slices.IndexFunc(s.flight[:s.handed], refused)
 	if first < 0 {
 		return
@@ -172,13 +184,14 @@ func (s *Store) Lead(term uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.drop()
-	s.leading = true
+	s.leading, s.ledIn = true, term
 	s.requests = term << 40 // a term has one leader, so no two entries have the same ID
 	s.cfg.Logger.Info("the store leads", "raft.term", term, "raft.index", s.applied)
 	s.rebase()
 }
 
-// Follow tells that this manager no longer leads.
+// Follow tells that this manager no longer leads. What the log has been given may still be
+// committed by the next leader: who waits for it is told when this manager has applied as much.
 func (s *Store) Follow() {
 	if !s.stepDown() {
 		return
@@ -188,8 +201,56 @@ func (s *Store) Follow() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cfg.Logger.Info("the store follows", "raft.index", s.applied, "in flight", len(s.flight))
+	handed := s.flight[:s.handed:s.handed]
+	s.flight, s.handed = s.flight[s.handed:], 0
 	s.drop()
+	s.stranded = handed
 	s.rebase()
+	if term := s.ledIn; len(handed) > 0 {
+		time.AfterFunc(strandedLimit, func() { s.abandon(term) })
+	}
+}
+
+// abandon ends the waiting for what was in the log when leadership was lost in term.
+func (s *Store) abandon(term uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if term == s.ledIn {
+		s.strand(model.Unknown, lostInFlight)
+	}
+}
+
+// End tells that nothing more will be applied, so that nobody waits for it.
+func (s *Store) End() {
+	s.Follow()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.strand(model.Unknown, lostInFlight)
+}
+
+// strandedLimit is how long the next leader is waited for: much longer than an election takes.
+const strandedLimit = 4 * time.Second
+
+const lostInFlight = "outcome unknown: leadership was lost while the write was under way; read and try again"
+
+// strand ends what was in the log when leadership was lost.
+func (s *Store) strand(kind model.Kind, text string) {
+	for _, p := range s.stranded {
+		p.end(model.Errorf(kind, "%s", text))
+	}
+	s.stranded = nil
+}
+
+// rescue ends a transaction well that the next leader had, and has committed. Entries of a term
+// are committed in order and before any of a later one: see [Store.Applied] for the rest.
+func (s *Store) rescue(term uint64, data []byte) {
+	if len(s.stranded) == 0 || term != s.ledIn {
+		return
+	}
+	if i := slices.IndexFunc(s.stranded, func(p *Pending) bool { return sameEntry(p.data, data) }); i >= 0 {
+		s.stranded[i].end(nil)
+		s.stranded = slices.Delete(s.stranded, i, i+1)
+	}
 }
 
 // stepDown lets nothing more be taken or handed over.
@@ -200,13 +261,14 @@ func (s *Store) stepDown() (led bool) {
 	return led
 }
 
-// drop fails all that is in flight.
+// drop fails all that is in flight or stranded.
 func (s *Store) drop() {
+	s.strand(model.Unknown, lostInFlight)
 	flight, handed := s.flight, s.handed
 	s.flight, s.handed, s.bytes = nil, 0, 0
 	for i, p := range flight {
 		if i < handed {
-			p.end(model.Errorf(model.Unknown, "outcome unknown: leadership was lost while the write was under way; read and try again"))
+			p.end(model.Errorf(model.Unknown, lostInFlight))
 		} else {
 			p.end(model.Errorf(model.Unavailable, "nothing was written: leadership was lost; try again"))
 		}

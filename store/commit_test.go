@@ -1,12 +1,14 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -75,7 +77,7 @@ func TestAVersionFollowsTheAppliedIndexAndTheLastVersionGiven(t *testing.T) {
 	for range 10 {
 		log.next() // entries that are not for the store
 	}
-	s.Applied(10)
+	s.Applied(10, 1)
 	propose(t, s, create(service("s1", "one")))
 	propose(t, s, create(service("s2", "two")))
 	log.next() // a change of membership in between
@@ -123,34 +125,85 @@ func TestTransactionsGatherWhileTheLogIsBusy(t *testing.T) {
 	})
 }
 
-func TestWhoLosesLeadershipSaysWhatMayHaveHappened(t *testing.T) {
+func TestWhoLosesLeadershipSaysWhatHappened(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s, log := held(store.Config{})
-		busy := make(chan struct{})
-		log.block = busy
-		var inLog, gathered error
-		go func() { inLog = s.Update(t.Context(), create(service("s1", "web"))) }()
-		synctest.Wait()
-		go func() { gathered = s.Update(t.Context(), create(service("s2", "shop"))) }()
-		synctest.Wait()
-		go s.Follow()
-		synctest.Wait()
-		close(busy)
-		synctest.Wait()
-		wantKind(t, inLog, model.Unknown)
-		wantKind(t, gathered, model.Unavailable)
-		if s.Proposed() != s.Read() {
-			t.Error("a follower has a proposed head of its own")
-		}
-		wantKind(t, s.Update(t.Context(), create(service("s3", "late"))), model.Unavailable)
+	tests := []struct {
+		name string
+		then func(*testing.T, *store.Store, *heldLog)
+		want model.Kind // of what was in the log; 0 is none
+		ok   bool
+		took time.Duration
+	}{
+		{"the next leader has it", func(t *testing.T, s *store.Store, log *heldLog) { log.commit(t, s, 1) }, 0, true, 0},
+		{"the next leader has other entries", func(t *testing.T, s *store.Store, log *heldLog) {
+			other, theirs := held(store.Config{})
+			propose(t, other, create(service("s4", "theirs")))
+			must(t, s.Apply(log.next(), 2, theirs.pop()))
+			s.Applied(1, 2)
+		}, model.Unavailable, false, 0},
+		{"the next leader begins its term", func(_ *testing.T, s *store.Store, _ *heldLog) { s.Applied(1, 2) }, model.Unavailable, false, 0},
+		{"the log refuses it after all", func(_ *testing.T, s *store.Store, log *heldLog) { s.Refused([][]byte{log.take(0)}) }, model.Unavailable, false, 0},
+		{"it leads again", func(_ *testing.T, s *store.Store, _ *heldLog) { s.Applied(1, 3); s.Lead(3) }, model.Unavailable, false, 0},
+		{"nobody leads", func(*testing.T, *store.Store, *heldLog) { <-time.After(time.Minute) }, model.Unknown, false, 4 * time.Second},
+		{"the manager ends", func(_ *testing.T, s *store.Store, _ *heldLog) { s.End() }, model.Unknown, false, 0},
+		{"it may be in a snapshot", func(t *testing.T, s *store.Store, _ *heldLog) {
+			other, _ := held(store.Config{})
+			var saved bytes.Buffer
+			_, err := other.Read().WriteTo(&saved)
+			must(t, err)
+			must(t, s.Restore(&saved))
+		}, model.Unknown, false, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s, log := held(store.Config{})
+				busy := make(chan struct{})
+				log.block = busy
+				var inLog, gathered error
+				var took time.Duration
+				began := time.Now()
+				ended := make(chan struct{})
+				go func() {
+					defer close(ended)
+					inLog = s.Update(t.Context(), create(service("s1", "web")))
+					took = time.Since(began)
+				}()
+				synctest.Wait()
+				go func() { gathered = s.Update(t.Context(), create(service("s2", "shop"))) }()
+				synctest.Wait()
+				go s.Follow()
+				synctest.Wait()
+				close(busy)
+				synctest.Wait()
+				wantKind(t, gathered, model.Unavailable)
+				select {
+				case <-ended:
+					t.Errorf("the one in the log ended before anybody could know: %v", inLog)
+				default:
+				}
+				if s.Proposed() != s.Read() {
+					t.Error("a follower has a proposed head of its own")
+				}
+				wantKind(t, s.Update(t.Context(), create(service("s3", "late"))), model.Unavailable)
 
-		// The entry of unknown outcome may come after all.
-		log.commit(t, s, 1)
-		if _, ok := s.Read().Services.Get("s1"); !ok {
-			t.Error("the entry was committed, and the service is not there")
-		}
-	})
+				tt.then(t, s, log)
+				<-ended
+				if tt.ok {
+					must(t, inLog)
+				} else {
+					wantKind(t, inLog, tt.want)
+				}
+				if took != tt.took {
+					t.Errorf("it was known after %s, want %s", took, tt.took)
+				}
+				if _, there := s.Read().Services.Get("s1"); there != tt.ok {
+					t.Errorf("the service is there: %t, want %t", there, tt.ok)
+				}
+			})
+		})
+	}
 }
 
 func TestARefusedEntryTakesWithItWhatCameAfter(t *testing.T) {
@@ -417,7 +470,7 @@ func TestReadAtWaitsForTheIndex(t *testing.T) {
 		cancel()
 		_, err := s.ReadAt(ctx, 2)
 		wantKind(t, err, model.Unavailable)
-		s.Applied(2)
+		s.Applied(2, 1)
 		if _, err := s.ReadAt(ctx, 2); err != nil {
 			t.Error(err)
 		}

@@ -22,8 +22,10 @@
 //     transaction that wrote nothing, or whose function failed, returns when all
 //     that it read is committed, so nobody learns what may still be lost.
 //   - An error of kind Unavailable means that nothing was applied. Kind Unknown
-//     means that leadership was lost with the entry in the log: it may or may not
-//     be carried out. Kind Conflict: the object changed since it was read.
+//     means that the caller's patience, or this manager, ended with the entry in the
+//     log: it may or may not be carried out. A loss of leadership alone leaves nobody in
+//     doubt: Update waits until this manager has seen what the next leader made of
+//     it. Kind Conflict: the object changed since it was read.
 //   - Objects in a snapshot are shared by all and never change. Who gives an
 //     object to a transaction gives it away. Equal task specs become one object.
 //   - A subscription gets every commit that concerns its keys, in order and

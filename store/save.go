@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"skep/api"
+	"skep/model"
 )
 
 // The form of a saved state: magic, format, version of the last transaction;
@@ -88,6 +89,7 @@ func (s *Store) Restore(r io.Reader) error {
 	s.committed.Store(next)
 	s.metrics.replaced(next)
 	s.feed.replaced()
+	s.strand(model.Unknown, lostInFlight) // it may be in there, or not
 	s.rebase()
 	return nil
 }

@@ -78,7 +78,11 @@ type Store struct {
 	flight   []*Pending // taken and not yet applied, in order
 	handed   int        // how many of flight the log has been given
 	bytes    int        // of flight
-	giver    bool       // a goroutine is giving entries to the log
+	// stranded were in the log when leadership was lost, in order, and ledIn is the term they
+	// were proposed in: what becomes of them is what the next leader has.
+	stranded []*Pending
+	ledIn    uint64
+	giver    bool // a goroutine is giving entries to the log
 	gate     gate
 	observer []*observation
 	feed     feed
