@@ -242,6 +242,14 @@ func (m *Manager) Run(ctx context.Context) error {
 	return nil
 }
 
+// HandOver lets another manager lead, if this one leads and another can. It goes on as a
+// follower: what was being written has its outcome when this one has seen it.
+func (m *Manager) HandOver(ctx context.Context) {
+	if node := m.raft.Load(); node != nil {
+		node.HandOver(ctx)
+	}
+}
+
 // ensureMember joins the others, unless the log says that this manager has.
 func (m *Manager) ensureMember(ctx context.Context) error {
 	if node := m.raft.Load(); node != nil {

@@ -202,14 +202,17 @@ func (n *node) otherManagers(own string) func() []string {
 // runManager runs a manager and what serves it until ctx ends or one of them falls. The
 // servers end last: the others must be able to take over from a leader that stops.
 func (n *node) runManager(ctx context.Context, m *manager.Manager, remote net.Listener) error {
-	group, ctx := errgroup.WithContext(ctx)
+	running, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	group, running := errgroup.WithContext(running)
+	gate := &rpc.Gate{}
 	cfg := n.socketConfig()
-	cfg.Leadership, cfg.Addr = m.Leadership(), *n.addr.Load()
+	cfg.Leadership, cfg.Addr, cfg.Gate = m.Leadership(), *n.addr.Load(), gate
 	stopLocal, err := n.answer(group, cfg, n.registerLocal, m.RegisterLocal)
 	if err != nil {
 		return errors.Join(err, remote.Close())
 	}
-	server, err := n.remoteServer(m)
+	server, err := n.remoteServer(m, gate)
 	if err != nil {
 		return errors.Join(err, stopLocal(endedLimit), remote.Close())
 	}
@@ -223,23 +226,39 @@ func (n *node) runManager(ctx context.Context, m *manager.Manager, remote net.Li
 	ran := make(chan struct{})
 	group.Go(func() error {
 		defer close(ran)
-		return m.Run(ctx)
+		return m.Run(running)
 	})
 	if n.rootKey != nil {
-		group.Go(func() error { return n.forgetRootKey(ctx, m) })
+		group.Go(func() error { return n.forgetRootKey(running, m) })
 	}
+	select {
+	case <-ctx.Done():
+		n.wind(m, gate)
+	case <-running.Done(): // a part has fallen; group.Wait says which
+	}
+	end()
 	<-ran
 	drain(server, endedLimit)
 	err = stopLocal(endedLimit)
 	return errors.Join(ignoreCanceled(group.Wait()), err)
 }
 
-func (n *node) remoteServer(m *manager.Manager) (*grpc.Server, error) {
+// wind lets the requests that are under way have their answers before a manager ends: another
+// leads first, if another can, so that none of them fails.
+func (n *node) wind(m *manager.Manager, gate *rpc.Gate) {
+	ctx, cancel := context.WithTimeout(context.Background(), drainLimit)
+	defer cancel()
+	m.HandOver(ctx)
+	gate.Close(ctx)
+}
+
+func (n *node) remoteServer(m *manager.Manager, gate *rpc.Gate) (*grpc.Server, error) {
 	return rpc.NewServer(rpc.Config{
 		Credentials: n.identity.ServerCredentials(),
 		Authorizer:  rpc.NewMembers(m.Store(), n.identity.ClusterID()),
 		Leadership:  m.Leadership(),
 		Addr:        *n.addr.Load(),
+		Gate:        gate,
 		Now:         n.cfg.Now,
 		Log:         n.cfg.Log,
 		Metrics:     n.grpcMetrics,

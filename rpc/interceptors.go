@@ -33,6 +33,12 @@ func (s *server) recover(fullMethod string, err *error) {
 
 // admitUnary identifies, authorizes and routes, then calls the handler.
 func (s *server) admitUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	if m := s.methods[info.FullMethod]; m != nil && m.route != Local && s.cfg.Gate != nil {
+		if err := s.cfg.Gate.enter(); err != nil {
+			return nil, err
+		}
+		defer s.cfg.Gate.leave()
+	}
 	ctx, elsewhere, err := s.admit(ctx, info.FullMethod)
 	if err != nil {
 		return nil, err

@@ -46,6 +46,8 @@ type Config struct {
 	Addr string
 	// Leadership routes. Nil answers everything here, at once.
 	Leadership Leadership
+	// Gate is closed to end without failing requests; servers may share one. Nil lets all in.
+	Gate *Gate
 	// Unknown answers methods that are not registered, for instance with the
 	// sentence that this node is a worker. Nil is Unimplemented.
 	Unknown func(fullMethod string) error
