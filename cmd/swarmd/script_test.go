@@ -36,6 +36,7 @@ func swarmctl() {
 // behind: the last line of each says so.
 func TestScripts(t *testing.T) {
 	t.Parallel()
+	var loads loads
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -68,6 +69,7 @@ func TestScripts(t *testing.T) {
 			"lockkey":  lockKey,
 			"powercut": powercut,
 			"deserted": deserted,
+			"load":     loads.command,
 		},
 	})
 }
