@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"skep/api"
+	"skep/ca"
 	"skep/model"
 	"skep/store"
 )
@@ -42,17 +43,21 @@ func (s *Server) ListClusters(_ context.Context, r *api.ListClustersRequest) (*a
 }
 
 // UpdateCluster replaces the spec of the cluster and, on request, makes new join
-// tokens; the old ones are worth nothing from then on.
+// tokens or a new unlock key; the old ones are worth nothing from then on. A spec that
+// locks the managers makes their unlock key, one that does not drops it.
 func (s *Server) UpdateCluster(ctx context.Context, r *api.UpdateClusterRequest) (*api.UpdateClusterResponse, error) {
 	if err := model.CheckCluster(r.GetSpec()); err != nil {
 		return nil, err
 	}
 	c, err := change(ctx, s, r.GetClusterId(), r.GetClusterVersion(), func(_ *store.Tx, old *api.Cluster) (*api.Cluster, error) {
-		if err := checkClusterChange(old.GetSpec(), r.GetSpec(), r.GetRotation()); err != nil {
+		if err := checkClusterChange(old.GetSpec(), r.GetSpec()); err != nil {
 			return nil, err
 		}
 		c := model.Shallow(old)
 		c.Spec = withSigner(r.GetSpec(), old.GetSpec().GetCaConfig())
+		if err := lockManagers(c, r.GetRotation().GetManagerUnlockKey()); err != nil {
+			return nil, err
+		}
 		return c, s.rotateTokens(c, r.GetRotation())
 	})
 	if err != nil {
@@ -62,15 +67,13 @@ func (s *Server) UpdateCluster(ctx context.Context, r *api.UpdateClusterRequest)
 }
 
 // checkClusterChange refuses what this version does not do yet.
-func checkClusterChange(old, spec *api.ClusterSpec, rotation *api.KeyRotation) error {
+func checkClusterChange(old, spec *api.ClusterSpec) error {
 	was, is := old.GetCaConfig(), spec.GetCaConfig()
 	switch {
 	case is.GetForceRotate() != was.GetForceRotate(), len(is.GetSigningCaCert()) > 0, len(is.GetSigningCaKey()) > 0:
 		return model.Errorf(model.Unimplemented, "the root CA cannot be changed: this version does not rotate it yet; leave force_rotate and the signing certificate as they are")
 	case !proto.Equal(&api.CAConfig{ExternalCas: was.GetExternalCas()}, &api.CAConfig{ExternalCas: is.GetExternalCas()}):
 		return model.Errorf(model.Unimplemented, "the external CAs cannot be changed: this version issues all certificates itself; leave external_cas as it is")
-	case spec.GetEncryptionConfig().GetAutoLockManagers() != old.GetEncryptionConfig().GetAutoLockManagers(), rotation.GetManagerUnlockKey():
-		return model.Errorf(model.Unimplemented, "managers cannot be locked: this version has no unlock key yet; leave auto_lock_managers and the rotation of the unlock key out")
 	}
 	return nil
 }
@@ -89,6 +92,33 @@ func withSigner(spec *api.ClusterSpec, was *api.CAConfig) *api.ClusterSpec {
 	spec = model.Shallow(spec)
 	spec.CaConfig = config
 	return spec
+}
+
+// lockManagers gives c, which is a copy of the caller's own, the unlock key that its
+// spec asks for: none, the one it has, or another one if rotate says so.
+func lockManagers(c *api.Cluster, rotate bool) error {
+	locked := c.GetSpec().GetEncryptionConfig().GetAutoLockManagers()
+	if rotate && !locked {
+		return model.Errorf(model.Precondition, "there is no unlock key to rotate: the managers are not locked; set encryption_config.auto_lock_managers, which makes one")
+	}
+	var others []*api.EncryptionKey
+	for _, k := range c.GetUnlockKeys() {
+		if k.GetSubsystem() != ca.ManagerOU {
+			others = append(others, k)
+		}
+	}
+	has := len(others) < len(c.GetUnlockKeys())
+	switch {
+	case !locked && has:
+		c.UnlockKeys = others
+	case locked && (!has || rotate):
+		key, err := ca.NewUnlockKey()
+		if err != nil {
+			return err
+		}
+		c.UnlockKeys = append(others, &api.EncryptionKey{Subsystem: ca.ManagerOU, Key: key.Bytes()})
+	}
+	return nil
 }
 
 // rotateTokens makes new join tokens in c, which is a copy of the caller's own.
