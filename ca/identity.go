@@ -15,6 +15,8 @@ type Identity struct {
 	now   func() time.Time
 	state atomic.Pointer[identityState]
 	mu    sync.Mutex // one Replace at a time
+	// saving is held while files and state are changed together.
+	saving sync.Mutex
 }
 
 type identityState struct {

@@ -123,6 +123,7 @@ func (r *Renewer) Run(ctx context.Context) error {
 }
 
 func (r *Renewer) once(ctx context.Context) error {
+	asked := r.cfg.Identity.Root()
 	root, cert, err := r.cfg.Obtain(ctx)
 	if err != nil {
 		return err
@@ -130,10 +131,9 @@ func (r *Renewer) once(ctx context.Context) error {
 	if err := cert.Valid(r.cfg.Identity.now()); err != nil {
 		return err
 	}
-	if err := r.cfg.Files.Save(root, cert); err != nil {
+	if err := r.cfg.Identity.Take(r.cfg.Files, asked, root, cert); err != nil {
 		return err
 	}
-	r.cfg.Identity.Replace(root, cert)
 	r.cfg.Log.InfoContext(ctx, "the node has a new certificate", slog.String("role", OU(cert.Role)), slog.Time("expires", cert.NotAfter))
 	return nil
 }

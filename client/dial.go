@@ -39,6 +39,7 @@ type Clients struct {
 	NodeCA            api.NodeCAClient
 	Health            api.HealthClient
 	Local             skep.LocalClient
+	Recovery          skep.RecoveryClient
 }
 
 // New returns the services over a connection.
@@ -54,6 +55,7 @@ func New(conn grpc.ClientConnInterface) Clients {
 		NodeCA:            api.NewNodeCAClient(conn),
 		Health:            api.NewHealthClient(conn),
 		Local:             skep.NewLocalClient(conn),
+		Recovery:          skep.NewRecoveryClient(conn),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/subtle"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"skep/api"
+	"skep/api/skep"
 	"skep/ca"
 	"skep/model"
 )
@@ -64,7 +66,22 @@ func (j *Joiner) Join(ctx context.Context, token ca.Token, availability api.Node
 // yet and returns it if its digest is the one of the join token.
 func (j *Joiner) DownloadRoot(ctx context.Context, digest string) (*ca.Root, error) {
 	var root *ca.Root
-	err := j.try(ctx, "download the root certificate", func() credentials.TransportCredentials { return ca.JoinCredentials(nil, j.Now) },
+	err := j.download(ctx, "download the root certificate", func(bundle []byte) (err error) {
+		got := ca.DigestOf(bundle)
+		if subtle.ConstantTimeCompare([]byte(got), []byte(digest)) != 1 {
+			return model.Errorf(model.Denied,
+				"remote CA does not match fingerprint: the manager's root is %s, the join token is for %s: it belongs to another swarm, or the root was replaced since: print a new join command there", got, digest)
+		}
+		root, err = ca.ParseRoot(bundle, j.now())
+		return err
+	})
+	return root, err
+}
+
+// download hands the root certificates that a manager gives to f, which says
+// whether to trust them: the manager itself is not trusted yet.
+func (j *Joiner) download(ctx context.Context, what string, f func(bundle []byte) error) error {
+	return j.try(ctx, what, func() credentials.TransportCredentials { return ca.JoinCredentials(nil, j.Now) },
 		func(ctx context.Context, m Clients) error {
 			ctx, cancel := context.WithTimeout(ctx, callTimeout)
 			defer cancel()
@@ -72,58 +89,111 @@ func (j *Joiner) DownloadRoot(ctx context.Context, digest string) (*ca.Root, err
 			if err != nil {
 				return err
 			}
-			got := ca.DigestOf(resp.GetCertificate())
-			if subtle.ConstantTimeCompare([]byte(got), []byte(digest)) != 1 {
-				return model.Errorf(model.Denied,
-					"remote CA does not match fingerprint: the manager's root is %s, the join token is for %s: it belongs to another swarm, or the root was replaced since: print a new join command there", got, digest)
-			}
-			root, err = ca.ParseRoot(resp.GetCertificate(), j.now())
-			return err
+			return f(resp.GetCertificate())
 		})
-	return root, err
 }
 
 // RequestCertificate asks for the certificate of a new node and waits for it.
 func (j *Joiner) RequestCertificate(ctx context.Context, root *ca.Root, token ca.Token, availability api.NodeSpec_Availability) (*ca.Certificate, error) {
-	return j.request(ctx, root, func() credentials.TransportCredentials { return ca.JoinCredentials(root, j.Now) },
-		&api.IssueNodeCertificateRequest{Token: token.Reveal(), Availability: availability}, "")
-}
-
-// Renew asks for a new certificate for a node that has one and waits for it. The
-// role it comes with is the managers' decision.
-func (j *Joiner) Renew(ctx context.Context, identity *ca.Identity) (*ca.Root, *ca.Certificate, error) {
-	root := identity.Root()
-	cert, err := j.request(ctx, root, func() credentials.TransportCredentials { return identity.ClientCredentials(ca.CAName) },
-		&api.IssueNodeCertificateRequest{}, identity.NodeID())
-	return root, cert, err
-}
-
-// request asks once and waits for the answer, at another manager if the first
-// goes away. The node must be nodeID unless that is empty.
-func (j *Joiner) request(ctx context.Context, root *ca.Root, secure func() credentials.TransportCredentials, req *api.IssueNodeCertificateRequest, nodeID string) (*ca.Certificate, error) {
 	key, err := ca.NewKey()
 	if err != nil {
 		return nil, err
 	}
-	if req.Csr, err = key.Request(); err != nil {
+	return j.request(ctx, root, key, func() credentials.TransportCredentials { return ca.JoinCredentials(root, j.Now) }, "",
+		j.issue(&api.IssueNodeCertificateRequest{Token: token.Reveal(), Availability: availability}))
+}
+
+// Renew asks for a new certificate for a node that has one and waits for it. The
+// role it comes with is the managers' decision. Should the managers have another
+// root by now, it is the one that is returned, if it vouches for the certificate
+// that the node has.
+func (j *Joiner) Renew(ctx context.Context, identity *ca.Identity) (*ca.Root, *ca.Certificate, error) {
+	key, err := ca.NewKey()
+	if err != nil {
+		return nil, nil, err
+	}
+	return j.trusting(ctx, identity, func(identity *ca.Identity) (*ca.Certificate, error) {
+		return j.request(ctx, identity.Root(), key, func() credentials.TransportCredentials { return identity.ClientCredentials(ca.CAName) }, identity.NodeID(),
+			j.issue(&api.IssueNodeCertificateRequest{}))
+	})
+}
+
+// Recover asks for a new certificate for a node whose own has expired, which it
+// shows by its key, and waits for it. The key stays. The managers know the node for
+// 90 days after that; one that has a new root is trusted as in Renew.
+func (j *Joiner) Recover(ctx context.Context, identity *ca.Identity) (*ca.Root, *ca.Certificate, error) {
+	key := identity.Certificate().Key()
+	return j.trusting(ctx, identity, func(identity *ca.Identity) (*ca.Certificate, error) {
+		root := identity.Root()
+		return j.request(ctx, root, key, func() credentials.TransportCredentials { return ca.JoinCredentials(root, j.Now) }, identity.NodeID(),
+			func(ctx context.Context, m Clients, csr []byte) (string, error) {
+				resp, err := m.Recovery.Renew(ctx, &skep.RecoveryRequest{NodeId: identity.NodeID(), Csr: csr})
+				return resp.GetNodeId(), err
+			})
+	})
+}
+
+// trusting asks as identity, and if the managers turn out to have a root that it
+// does not trust, once more as one that does, provided that the new root vouches for
+// the node's certificate.
+func (j *Joiner) trusting(ctx context.Context, identity *ca.Identity, ask func(*ca.Identity) (*ca.Certificate, error)) (*ca.Root, *ca.Certificate, error) {
+	root := identity.Root()
+	cert, err := ask(identity)
+	var foreign x509.UnknownAuthorityError
+	if !errors.As(err, &foreign) {
+		return root, cert, err
+	}
+	var next *ca.Identity
+	down := j.download(ctx, "download the new root certificate", func(bundle []byte) error {
+		root, err := ca.ParseRoot(bundle, j.now())
+		if err != nil {
+			return err
+		}
+		next, err = identity.Trusting(root)
+		return err
+	})
+	if down != nil {
+		return nil, nil, errors.Join(err, down)
+	}
+	if cert, err = ask(next); err != nil {
+		return nil, nil, err
+	}
+	return next.Root(), cert, nil
+}
+
+// issue returns the call that makes a request to the service NodeCA.
+func (j *Joiner) issue(r *api.IssueNodeCertificateRequest) func(context.Context, Clients, []byte) (string, error) {
+	return func(ctx context.Context, m Clients, csr []byte) (string, error) {
+		r.Csr = csr
+		resp, err := m.NodeCA.IssueNodeCertificate(metadata.AppendToOutgoingContext(ctx, ca.VersionMetadata, j.Version), r)
+		return resp.GetNodeId(), err
+	}
+}
+
+// request asks once and waits for the answer, at another manager if the first
+// goes away. The node must be nodeID unless that is empty.
+func (j *Joiner) request(ctx context.Context, root *ca.Root, key ca.Key, secure func() credentials.TransportCredentials, nodeID string,
+	ask func(ctx context.Context, m Clients, csr []byte) (string, error),
+) (*ca.Certificate, error) {
+	csr, err := key.Request()
+	if err != nil {
 		return nil, err
 	}
 	var issued string // the node that the request was taken for
 	var cert *ca.Certificate
 	err = j.try(ctx, "request a certificate", secure, func(ctx context.Context, m Clients) error {
 		if issued == "" {
-			call, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(ctx, ca.VersionMetadata, j.Version), callTimeout)
+			call, cancel := context.WithTimeout(ctx, callTimeout)
 			defer cancel()
-			resp, err := m.NodeCA.IssueNodeCertificate(call, req)
-			if err != nil {
+			var err error
+			if issued, err = ask(call, m, csr); err != nil {
 				return err
 			}
-			issued = resp.GetNodeId()
 		}
 		if issued == "" || nodeID != "" && issued != nodeID {
 			return model.Errorf(model.Denied, "the manager gave a certificate for node %q, it was asked for node %q", issued, nodeID)
 		}
-		chain, err := await(ctx, m, issued, req.Csr)
+		chain, err := await(ctx, m, issued, csr)
 		if err != nil {
 			return err
 		}

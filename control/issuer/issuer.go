@@ -20,6 +20,13 @@ type Config struct {
 	ClusterID string
 	// Now is the wall clock of certificates; nil is time.Now.
 	Now func() time.Time
+	// External asks external CAs; nil means that the swarm can have none.
+	External External
+}
+
+// External is what this package needs of ca.External.
+type External interface {
+	Sign(ctx context.Context, urls []string, root *ca.Root, request []byte, subject ca.Subject) ([]byte, error)
 }
 
 // Issuer signs. It may be used by several goroutines.
@@ -27,9 +34,20 @@ type Issuer struct {
 	cfg   Config
 	turns chan struct{} // one for each signature under way
 
-	mu     sync.Mutex
-	root   *api.RootCA // what signer was made of
-	signer *ca.Signer
+	mu   sync.Mutex
+	made *signing // of the root of the moment
+}
+
+// signing is what certificates are signed with, and what it was made of. Objects
+// never change, so the same objects make the same.
+type signing struct {
+	of     *api.RootCA
+	config *api.CAConfig
+
+	root         *ca.Root
+	signer       *ca.Signer // nil without a key
+	urls         []string   // of external CAs that sign for root
+	intermediate []byte     // appended while roots rotate
 }
 
 // New returns an issuer.
@@ -102,13 +120,7 @@ func (e signature) Do(ctx context.Context, s *store.Store) error {
 	if !ok {
 		return model.Errorf(model.Unavailable, "sign the certificate of node %s: there is no cluster object yet", e.nodeID)
 	}
-	select {
-	case e.issuer.turns <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	signed, err := e.issuer.sign(cluster, node)
-	<-e.issuer.turns
+	signed, err := e.issuer.sign(ctx, cluster, node)
 	if err != nil {
 		return err
 	}
@@ -129,16 +141,11 @@ func sameRequest(a, b *api.Node) bool {
 
 // sign returns the certificate of a node, issued or failed. An error means that
 // it is not known yet which.
-func (i *Issuer) sign(cluster *api.Cluster, node *api.Node) (*api.Certificate, error) {
-	signer, err := i.signerOf(cluster.GetRootCa())
-	if err != nil {
-		return nil, err
-	}
+func (i *Issuer) sign(ctx context.Context, cluster *api.Cluster, node *api.Node) (*api.Certificate, error) {
 	cert := model.Shallow(node.GetCertificate())
 	cert.Role = node.GetRole()
 	subject := ca.Subject{NodeID: node.GetId(), Org: cluster.GetId(), Role: node.GetRole()}
-	lifetime := cluster.GetSpec().GetCaConfig().GetNodeCertExpiry().AsDuration()
-	chain, err := signer.Sign(cert.GetCsr(), subject, i.cfg.Now(), lifetime)
+	chain, err := i.chain(ctx, cluster, cert.GetCsr(), subject, cluster.GetSpec().GetCaConfig().GetNodeCertExpiry().AsDuration())
 	switch {
 	case err == nil:
 		cert.Certificate, cert.Status = chain, &api.IssuanceStatus{State: api.IssuanceStatus_ISSUED}
@@ -150,22 +157,67 @@ func (i *Issuer) sign(cluster *api.Cluster, node *api.Node) (*api.Certificate, e
 	return cert, nil
 }
 
-// signerOf returns the signer of a root. Objects never change, so the same
-// object has the same signer.
-func (i *Issuer) signerOf(root *api.RootCA) (*ca.Signer, error) {
+// chain returns a signed certificate, PEM, with the intermediate that leads to the
+// root of today while roots rotate. Errors of kind Invalid are the request's fault.
+func (i *Issuer) chain(ctx context.Context, cluster *api.Cluster, csr []byte, subject ca.Subject, lifetime time.Duration) ([]byte, error) {
+	with, err := i.signingWith(cluster)
+	if err != nil {
+		return nil, err
+	}
+	var chain []byte
+	if len(with.urls) > 0 && i.cfg.External != nil {
+		if err := ca.CheckRequest(csr); err != nil {
+			return nil, err
+		}
+		chain, err = i.cfg.External.Sign(ctx, with.urls, with.root, csr, subject)
+	} else {
+		chain, err = i.local(ctx, with, csr, subject, lifetime)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return append(bytes.TrimRight(chain, "\n"), append([]byte("\n"), with.intermediate...)...), nil
+}
+
+// local signs with the key that the cluster object holds.
+func (i *Issuer) local(ctx context.Context, with *signing, csr []byte, subject ca.Subject, lifetime time.Duration) ([]byte, error) {
+	if with.signer == nil {
+		return nil, model.Errorf(model.Precondition, "sign the certificate of node %s: this swarm's root has no key here, and no external CA is configured for it: give one with ca_config.external_cas", subject.NodeID)
+	}
+	select {
+	case i.turns <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-i.turns }()
+	return with.signer.Sign(csr, subject, i.cfg.Now(), lifetime)
+}
+
+// signingWith returns what certificates are signed with at this moment: the root
+// that is rotated to, if one is.
+func (i *Issuer) signingWith(cluster *api.Cluster) (*signing, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.signer != nil && i.root == root {
-		return i.signer, nil
+	of, config := cluster.GetRootCa(), cluster.GetSpec().GetCaConfig()
+	if i.made != nil && i.made.of == of && i.made.config == config {
+		return i.made, nil
 	}
-	trusted, err := ca.ParseRoot(root.GetCaCert(), i.cfg.Now())
-	if err != nil {
+	with := &signing{of: of, config: config}
+	cert, key := of.GetCaCert(), of.GetCaKey()
+	rotation := of.GetRootRotation()
+	if rotation != nil {
+		cert, key, with.intermediate = rotation.GetCaCert(), rotation.GetCaKey(), rotation.GetCrossSignedCaCert()
+	}
+	with.urls = ca.ExternalURLs(config.GetExternalCas(), cert, rotation == nil)
+	var err error
+	if with.root, err = ca.ParseRoot(cert, i.cfg.Now()); err != nil {
 		return nil, err
 	}
-	signer, err := ca.NewSigner(trusted, root.GetCaKey())
-	if err != nil {
-		return nil, err
+	if len(key) > 0 {
+		if with.signer, err = ca.NewSigner(with.root, key); err != nil {
+			return nil, err
+		}
 	}
-	i.root, i.signer = root, signer
-	return signer, nil
+	i.made = with
+	return with, nil
 }

@@ -214,7 +214,7 @@ func TestARequestThatIsReplacedWhileItIsSignedIsNotAnswered(t *testing.T) {
 	old, _ := c.store.Read().Nodes.Get("n")
 	head, _ := c.store.Read().Clusters.Get(clusterID)
 	i := New(Config{ClusterID: clusterID})
-	signed, err := i.sign(head, old)
+	signed, err := i.sign(t.Context(), head, old)
 	if err != nil || signed.GetStatus().GetState() != api.IssuanceStatus_ISSUED {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"skep/api"
 	"skep/ca"
+	"skep/control/issuer"
 	"skep/model"
 	"skep/rpc"
 	"skep/store"
@@ -111,38 +112,11 @@ func (s *Server) renew(ctx context.Context, nodeID string, csr []byte) (*api.Iss
 	if _, _, removed := s.members.Node(nodeID); removed {
 		return nil, model.Errorf(model.Denied, "renew a certificate: node %s was removed from the swarm: let it leave and join again", nodeID)
 	}
-	node, err := store.Edit(ctx, s.cfg.Store, nodeID, nil, func(n *api.Node) error {
-		if repeated(n, csr) {
-			return nil
-		}
-		n.Certificate = &api.Certificate{
-			Csr: csr, Cn: n.GetId(), Role: n.GetRole(),
-			Status: &api.IssuanceStatus{State: api.IssuanceStatus_RENEW},
-			// Until there is another, this is the one that the node uses: should the node be
-			// removed or its certificate expire meanwhile, it says until when and whose it is.
-			Certificate: n.GetCertificate().GetCertificate(),
-		}
-		return nil
-	})
+	node, err := issuer.Renew(ctx, s.cfg.Store, nodeID, csr)
 	if err != nil {
 		return nil, err
 	}
 	return &api.IssueNodeCertificateResponse{NodeId: node.GetId(), NodeMembership: node.GetSpec().GetMembership()}, nil
-}
-
-// repeated reports whether a request for this certificate is under way or
-// answered: whoever made it did not see our answer.
-func repeated(n *api.Node, csr []byte) bool {
-	cert := n.GetCertificate()
-	if !bytes.Equal(cert.GetCsr(), csr) || cert.GetRole() != n.GetRole() {
-		return false
-	}
-	switch cert.GetStatus().GetState() {
-	case api.IssuanceStatus_PENDING, api.IssuanceStatus_RENEW, api.IssuanceStatus_ISSUED:
-		return true
-	default:
-		return false
-	}
 }
 
 // join makes a node for a request with a join token.
@@ -177,7 +151,7 @@ func (s *Server) create(ctx context.Context, id string, role api.NodeRole, r *ap
 		return model.Errorf(model.Exists, "join: node %s was removed", id)
 	}
 	return s.cfg.Store.Update(ctx, func(tx *store.Tx) error {
-		if n, ok := tx.Nodes.Get(id); ok && n.GetRole() == role && repeated(n, r.GetCsr()) {
+		if n, ok := tx.Nodes.Get(id); ok && n.GetRole() == role && issuer.Asked(n, r.GetCsr()) {
 			return nil
 		}
 		return tx.Create(&api.Node{
