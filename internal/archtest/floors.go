@@ -51,6 +51,7 @@ var floors = map[string]int{
 	"rpc/insight":     7,
 	"rpc/logbroker":   7,
 	"rpc/raftserver":  7,
+	"rpc/recovery":    7,
 	"rpc/resourceapi": 7,
 	"rpc/watchapi":    7,
 	"manager":         8,
