@@ -38,6 +38,7 @@ type Certificate struct {
 func NewCertificate(root *Root, chain []byte, key Key) (*Certificate, error) {
 	c := &Certificate{pem: bytes.Clone(chain), key: key}
 	intermediates := x509.NewCertPool()
+	issuers := root.certs
 	rest := chain
 	for {
 		var block *pem.Block
@@ -55,6 +56,7 @@ func NewCertificate(root *Root, chain []byte, key Key) (*Certificate, error) {
 			c.pair.Leaf = cert
 		} else {
 			intermediates.AddCert(cert)
+			issuers = append(issuers[:len(issuers):len(issuers)], cert)
 		}
 		c.pair.Certificate = append(c.pair.Certificate, block.Bytes)
 	}
@@ -70,9 +72,9 @@ func NewCertificate(root *Root, chain []byte, key Key) (*Certificate, error) {
 	if err := c.readSubject(leaf); err != nil {
 		return nil, err
 	}
-	// Any moment at which both are valid serves: time itself is Valid's to judge.
+	// Any moment at which all are valid serves: time itself is Valid's to judge.
 	at := leaf.NotBefore
-	for _, cert := range root.certs {
+	for _, cert := range issuers {
 		if cert.NotBefore.After(at) {
 			at = cert.NotBefore
 		}
