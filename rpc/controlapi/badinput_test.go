@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"skep/api"
+	"skep/ca"
 	"skep/internal/badinput"
 	"skep/rpc/controlapi"
 	"skep/store"
@@ -26,7 +27,17 @@ func FuzzControl(f *testing.F) {
 func freshServer(t testing.TB) func(testing.TB) badinput.Server {
 	var all []store.Object
 	for line := range lines(cluster) {
-		all = append(all, object(t, line))
+		o := object(t, line)
+		if c, ok := o.(*api.Cluster); ok { // one whose root can be rotated
+			root, key, err := ca.NewRoot(now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.RootCa, err = ca.NewRootCA(root, key); err != nil {
+				t.Fatal(err)
+			}
+		}
+		all = append(all, o)
 	}
 	return func(t testing.TB) badinput.Server {
 		s := storeOf(t, all)

@@ -3,8 +3,6 @@ package controlapi
 import (
 	"context"
 
-	"google.golang.org/protobuf/proto"
-
 	"skep/api"
 	"skep/ca"
 	"skep/model"
@@ -44,17 +42,29 @@ func (s *Server) ListClusters(_ context.Context, r *api.ListClustersRequest) (*a
 
 // UpdateCluster replaces the spec of the cluster and, on request, makes new join
 // tokens or a new unlock key; the old ones are worth nothing from then on. A spec that
-// locks the managers makes their unlock key, one that does not drops it.
+// says so begins or ends a rotation of the root, see planRoot; one that locks the
+// managers makes their unlock key, one that does not drops it.
 func (s *Server) UpdateCluster(ctx context.Context, r *api.UpdateClusterRequest) (*api.UpdateClusterResponse, error) {
 	if err := model.CheckCluster(r.GetSpec()); err != nil {
 		return nil, err
 	}
-	c, err := change(ctx, s, r.GetClusterId(), r.GetClusterVersion(), func(_ *store.Tx, old *api.Cluster) (*api.Cluster, error) {
-		if err := checkClusterChange(old.GetSpec(), r.GetSpec()); err != nil {
+	// Keys are made and external CAs asked before the transaction, from the state that
+	// the request is about. If that is not the state any more, the update is a conflict.
+	var root *api.RootCA
+	base, ok := s.store.Proposed().Clusters.Get(r.GetClusterId())
+	planned := ok && r.GetClusterVersion() != nil && base.GetMeta().GetVersion().GetIndex() == r.GetClusterVersion().GetIndex()
+	if planned {
+		var err error
+		if root, err = s.planRoot(ctx, base, r.GetSpec()); err != nil {
 			return nil, err
 		}
+	}
+	c, err := change(ctx, s, r.GetClusterId(), r.GetClusterVersion(), func(_ *store.Tx, old *api.Cluster) (*api.Cluster, error) {
+		if !planned {
+			return nil, model.Errorf(model.Conflict, "update out of sequence: cluster %.80q was changed since it was read; read it again and repeat the change", old.GetId())
+		}
 		c := model.Shallow(old)
-		c.Spec = withSigner(r.GetSpec(), old.GetSpec().GetCaConfig())
+		c.Spec, c.RootCa = withoutSigner(r.GetSpec()), root
 		if err := lockManagers(c, r.GetRotation().GetManagerUnlockKey()); err != nil {
 			return nil, err
 		}
@@ -66,30 +76,15 @@ func (s *Server) UpdateCluster(ctx context.Context, r *api.UpdateClusterRequest)
 	return &api.UpdateClusterResponse{Cluster: shownCluster(s.store.Read(), c)}, nil
 }
 
-// checkClusterChange refuses what this version does not do yet.
-func checkClusterChange(old, spec *api.ClusterSpec) error {
-	was, is := old.GetCaConfig(), spec.GetCaConfig()
-	switch {
-	case is.GetForceRotate() != was.GetForceRotate(), len(is.GetSigningCaCert()) > 0, len(is.GetSigningCaKey()) > 0:
-		return model.Errorf(model.Unimplemented, "the root CA cannot be changed: this version does not rotate it yet; leave force_rotate and the signing certificate as they are")
-	case !proto.Equal(&api.CAConfig{ExternalCas: was.GetExternalCas()}, &api.CAConfig{ExternalCas: is.GetExternalCas()}):
-		return model.Errorf(model.Unimplemented, "the external CAs cannot be changed: this version issues all certificates itself; leave external_cas as it is")
-	}
-	return nil
-}
-
-// withSigner returns spec with the signing certificate and key that the cluster
-// has: they are not shown, so no client can send them back.
-func withSigner(spec *api.ClusterSpec, was *api.CAConfig) *api.ClusterSpec {
-	if len(was.GetSigningCaCert())+len(was.GetSigningCaKey()) == 0 {
+// withoutSigner returns spec without the signing certificate and key: they are an
+// order, what came of it stands in the cluster's root.
+func withoutSigner(spec *api.ClusterSpec) *api.ClusterSpec {
+	config := spec.GetCaConfig()
+	if len(config.GetSigningCaCert())+len(config.GetSigningCaKey()) == 0 {
 		return spec
 	}
-	config := &api.CAConfig{}
-	if spec.GetCaConfig() != nil {
-		config = model.Shallow(spec.GetCaConfig())
-	}
-	config.SigningCaCert, config.SigningCaKey = was.GetSigningCaCert(), was.GetSigningCaKey()
-	spec = model.Shallow(spec)
+	config, spec = model.Shallow(config), model.Shallow(spec)
+	config.SigningCaCert, config.SigningCaKey = nil, nil
 	spec.CaConfig = config
 	return spec
 }

@@ -92,6 +92,7 @@ func newServer(s *store.Store) *controlapi.Server {
 		Store:          s,
 		NewID:          func() string { return fmt.Sprintf("id%d", n.Add(1)) },
 		CheckTemplates: template.Check,
+		Now:            now,
 		Members: func() []*api.RaftMember {
 			return []*api.RaftMember{{RaftId: 9, NodeId: "manager", Addr: "10.0.0.1:4242", Status: &api.RaftMemberStatus{Leader: true, Reachability: api.RaftMemberStatus_REACHABLE}}}
 		},

@@ -2,6 +2,7 @@ package controlapi
 
 import (
 	"context"
+	"time"
 
 	"skep/api"
 	"skep/model"
@@ -25,6 +26,10 @@ type Config struct {
 	// NewJoinToken makes a join token for the root certificates caCert (PEM). Nil
 	// refuses rotations as Unimplemented.
 	NewJoinToken func(caCert []byte) (string, error)
+	// External asks external CAs. Nil refuses specs that need one as Unimplemented.
+	External ExternalCA
+	// Now is the wall clock of certificates; nil is time.Now.
+	Now func() time.Time
 }
 
 // Server serves Control. Create it with New.
@@ -36,6 +41,8 @@ type Server struct {
 	members        func() []*api.RaftMember
 	promotable     func(*api.Node) error
 	newJoinToken   func(caCert []byte) (string, error)
+	external       ExternalCA
+	now            func() time.Time
 }
 
 // New returns a server over cfg.Store.
@@ -47,6 +54,11 @@ func New(cfg Config) *Server {
 		members:        cfg.Members,
 		promotable:     cfg.Promotable,
 		newJoinToken:   cfg.NewJoinToken,
+		external:       cfg.External,
+		now:            cfg.Now,
+	}
+	if s.now == nil {
+		s.now = time.Now
 	}
 	if s.checkTemplates == nil {
 		s.checkTemplates = func(*api.ServiceSpec) error { return nil }
