@@ -1,16 +1,20 @@
 package issuer
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
 	mathrand "math/rand/v2"
+	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"skep/api"
 	"skep/ca"
+	"skep/internal/cfssltest"
 	"skep/loop"
 	"skep/model"
 	"skep/store"
@@ -236,5 +240,178 @@ func TestANodeThatIsGoneNeedsNoSignature(t *testing.T) {
 	c := newCluster(t, true)
 	if err := (signature{issuer: New(Config{ClusterID: clusterID}), nodeID: "gone"}).Do(context.Background(), c.store); err != nil {
 		t.Error(err)
+	}
+}
+
+// While roots rotate, the new one signs, and the chain leads to the old one too.
+func TestWhileRootsRotateTheNewOneSigns(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, true)
+	next, nextKey, err := ca.NewRoot(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ca.NewSigner(c.root, c.keyPEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cross, err := signer.CrossSign(next, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := New(Config{ClusterID: clusterID})
+	issued := func(id string) (ca.Key, []byte) {
+		t.Helper()
+		key := c.node(t, id, api.NodeRole_WORKER, api.IssuanceStatus_PENDING, api.NodeSpec_ACCEPTED)
+		if errs := c.settle(t, i); len(errs) > 0 {
+			t.Fatal(errs)
+		}
+		return key, c.certificate(t, id).GetCertificate()
+	}
+	issued("before") // so that what it is made of is known already
+	c.changeRoot(t, func(r *api.RootCA) {
+		r.RootRotation = &api.RootRotation{CaCert: next.PEM(), CaKey: nextKey, CrossSignedCaCert: cross}
+	})
+	key, chain := issued("during")
+	for what, root := range map[string]*ca.Root{"old": c.root, "new": next} {
+		if cert, err := ca.NewCertificate(root, chain, key); err != nil || !cert.NotAfter.After(time.Now()) {
+			t.Errorf("who trusts the %s root refuses it: %v", what, err)
+		}
+	}
+	c.changeRoot(t, func(r *api.RootCA) {
+		r.CaCert, r.CaKey, r.RootRotation = next.PEM(), nextKey, nil
+	})
+	key, chain = issued("after")
+	if _, err := ca.NewCertificate(next, chain, key); err != nil {
+		t.Error(err)
+	}
+	if _, err := ca.NewCertificate(c.root, chain, key); err == nil || bytes.Count(chain, []byte("BEGIN")) != 1 {
+		t.Error("after the rotation the old root is still led to")
+	}
+}
+
+func (c cluster) changeRoot(t *testing.T, f func(*api.RootCA)) {
+	t.Helper()
+	c.write(t, func(tx *store.Tx) error {
+		cluster, _ := tx.Clusters.Get(clusterID)
+		cluster = model.Shallow(cluster)
+		cluster.RootCa = model.Shallow(cluster.RootCa)
+		f(cluster.RootCa)
+		return tx.Update(cluster)
+	})
+}
+
+// A swarm whose root's key an external CA has: it signs, its refusal is final, its
+// absence is not.
+func TestAnExternalCASigns(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, false)
+	signer, err := ca.NewSigner(c.root, c.keyPEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ca.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := key.Request()
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := signer.Sign(csr, ca.Subject{NodeID: "manager", Org: clusterID, Role: api.NodeRole_MANAGER}, time.Now(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := ca.NewCertificate(c.root, chain, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mode atomic.Value // how the CA answers: "", "away" or "refuses"
+	mode.Store("away")
+	signs := cfssltest.Start(t, cfssltest.Config{Root: c.root, Key: c.keyPEM})
+	other := cfssltest.Start(t, cfssltest.Config{Root: c.root, Key: c.keyPEM, Answer: func(w http.ResponseWriter, _ *http.Request) {
+		if mode.Load() == "away" {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		_, _ = w.Write([]byte(`{"success":false,"errors":[{"code":1,"message":"policy"}]}`))
+	}})
+	i := New(Config{ClusterID: clusterID, External: &ca.External{Identity: ca.NewIdentity(c.root, cert, nil)}})
+	use := func(url string) {
+		c.write(t, func(tx *store.Tx) error {
+			cluster, _ := tx.Clusters.Get(clusterID)
+			cluster = model.Shallow(cluster)
+			cluster.Spec = &api.ClusterSpec{CaConfig: &api.CAConfig{ExternalCas: []*api.ExternalCA{{Url: url}}}}
+			return tx.Update(cluster)
+		})
+	}
+
+	use(other.URL)
+	nodeKey := c.node(t, "n", api.NodeRole_WORKER, api.IssuanceStatus_PENDING, api.NodeSpec_ACCEPTED)
+	if errs := c.settle(t, i); len(errs) != 1 || !strings.Contains(errs[0].Error(), "HTTP status 502") {
+		t.Errorf("while the CA is away: %v", errs)
+	}
+	if s := c.certificate(t, "n").GetStatus().GetState(); s != api.IssuanceStatus_PENDING {
+		t.Errorf("while the CA is away the request is %s, want PENDING", s)
+	}
+	use(signs.URL)
+	if errs := c.settle(t, i); len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	if _, err := ca.NewCertificate(c.root, c.certificate(t, "n").GetCertificate(), nodeKey); err != nil || signs.Signed() != 1 {
+		t.Errorf("%v; it signed %d", err, signs.Signed())
+	}
+	mode.Store("refuses")
+	use(other.URL)
+	c.node(t, "m", api.NodeRole_WORKER, api.IssuanceStatus_PENDING, api.NodeSpec_ACCEPTED)
+	if errs := c.settle(t, i); len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	if s := c.certificate(t, "m").GetStatus(); s.GetState() != api.IssuanceStatus_FAILED || !strings.Contains(s.GetErr(), "policy") {
+		t.Errorf("after a refusal: %v", s)
+	}
+}
+
+// A manager whose certificate expired takes a new one out of its own log, for the
+// same key, if it is a manager there.
+func TestAManagerIssuesItselfWhatItsOwnStateAllows(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, true)
+	signer, err := ca.NewSigner(c.root, c.keyPEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := func() time.Time { return time.Now().Add(1000 * time.Hour) }
+	mine := func(id string, role api.NodeRole) *ca.Certificate {
+		t.Helper()
+		key := c.node(t, id, role, api.IssuanceStatus_ISSUED, api.NodeSpec_ACCEPTED)
+		csr, err := key.Request()
+		if err != nil {
+			t.Fatal(err)
+		}
+		chain, err := signer.Sign(csr, ca.Subject{NodeID: id, Org: clusterID, Role: api.NodeRole_MANAGER}, time.Now(), time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, err := ca.NewCertificate(c.root, chain, key)
+		if err != nil || cert.Valid(later()) == nil {
+			t.Fatalf("it should have expired: %v", err)
+		}
+		return cert
+	}
+	i := New(Config{ClusterID: clusterID, Now: later})
+	was := mine("manager", api.NodeRole_MANAGER)
+	is, err := i.SelfIssue(t.Context(), c.store.Read(), was)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if is.NodeID != was.NodeID || is.Role != was.Role || is.ClusterID != was.ClusterID || is.Valid(later()) != nil || is.NotAfter.After(later().Add(2*time.Hour)) {
+		t.Errorf("%s, %v, until %v", is.NodeID, is.Role, is.NotAfter)
+	}
+	if _, err := i.SelfIssue(t.Context(), c.store.Read(), mine("demoted", api.NodeRole_WORKER)); model.KindOf(err) != model.Denied {
+		t.Errorf("a demoted manager: got %v, want Denied", err)
+	}
+	if _, err := i.SelfIssue(t.Context(), store.NewLocal(store.Config{}).Read(), was); model.KindOf(err) != model.Unavailable {
+		t.Errorf("without a cluster: got %v, want Unavailable", err)
 	}
 }
