@@ -17,6 +17,9 @@ const (
 	// attempts: somebody waits for its new role.
 	retryToldMax = 8 * time.Second
 	retryMax     = time.Hour
+	// The more urgent it is, the more often: as many attempts are to fit into what is
+	// left of the certificate. One that has expired is asked for as if told to.
+	retryParts = 16
 	// The wall clock may be set: how much of a lifetime is left is looked at
 	// again at least this often.
 	lookAgain = time.Hour
@@ -148,6 +151,9 @@ func (r *Renewer) wait(due time.Time) time.Duration {
 // lost their managers together do not come back together.
 func (r *Renewer) backOff(last time.Duration, told bool) time.Duration {
 	limit := retryMax
+	if left := r.cfg.Identity.Certificate().NotAfter.Sub(r.cfg.Identity.now()); left/retryParts < limit {
+		limit = max(left/retryParts, retryToldMax)
+	}
 	if told {
 		limit = retryToldMax
 	}

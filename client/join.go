@@ -143,15 +143,7 @@ func (j *Joiner) trusting(ctx context.Context, identity *ca.Identity, ask func(*
 	if !errors.As(err, &foreign) {
 		return root, cert, err
 	}
-	var next *ca.Identity
-	down := j.download(ctx, "download the new root certificate", func(bundle []byte) error {
-		root, err := ca.ParseRoot(bundle, j.now())
-		if err != nil {
-			return err
-		}
-		next, err = identity.Trusting(root)
-		return err
-	})
+	next, down := j.FollowRoot(ctx, identity)
 	if down != nil {
 		return nil, nil, errors.Join(err, down)
 	}
@@ -159,6 +151,22 @@ func (j *Joiner) trusting(ctx context.Context, identity *ca.Identity, ask func(*
 		return nil, nil, err
 	}
 	return next.Root(), cert, nil
+}
+
+// FollowRoot returns identity as it is under the root that the managers have now: one
+// that vouches for the node's own certificate is the swarm's. The managers themselves
+// need not be trusted. The error is of kind Denied when the root does not vouch.
+func (j *Joiner) FollowRoot(ctx context.Context, identity *ca.Identity) (*ca.Identity, error) {
+	var next *ca.Identity
+	err := j.download(ctx, "download the new root certificate", func(bundle []byte) error {
+		root, err := ca.ParseRoot(bundle, j.now())
+		if err != nil {
+			return err
+		}
+		next, err = identity.Trusting(root)
+		return err
+	})
+	return next, err
 }
 
 // issue returns the call that makes a request to the service NodeCA.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 
 	"skep/api"
 	"skep/ca"
+	"skep/control/issuer"
 	"skep/loop"
 	"skep/model"
 	"skep/raft"
@@ -42,6 +44,8 @@ type Config struct {
 	// Dial returns a connection to the manager at an address with this node's certificate.
 	// Nil: there are no others.
 	Dial func(addr string) (*grpc.ClientConn, error)
+	// Connect makes connections to external CAs; nil is TCP.
+	Connect func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Managers are the addresses of the others that this one may ask to let it join.
 	Managers func() []string
 	// Opened is told this manager's raft id when its log is there. Nil: nobody is.
@@ -76,6 +80,7 @@ type Manager struct {
 	// stopping is closed when Run is about to end.
 	stopping chan struct{}
 	services services
+	issuer   *issuer.Issuer
 }
 
 // New opens the raft log, if there is one, and restores the state it holds. Its errors are
@@ -128,7 +133,9 @@ func New(cfg Config) (*Manager, error) {
 	} else {
 		m.waits.set("asks the managers to take it into their group")
 	}
-	m.services = m.newServices()
+	external := &ca.External{Identity: cfg.Identity, Dial: cfg.Connect}
+	m.issuer = issuer.New(issuer.Config{ClusterID: cfg.Identity.ClusterID(), Now: cfg.Now, External: external})
+	m.services = m.newServices(external)
 	// The servers may answer before Run does: what they have is known, not ready.
 	m.setHealth(api.HealthCheckResponse_NOT_SERVING)
 	return m, nil
@@ -198,6 +205,13 @@ func (m *Manager) Waits() string {
 
 // Joined reports whether this manager is one of the group and has its log.
 func (m *Manager) Joined() bool { return m.raft.Load() != nil }
+
+// SelfIssue returns a certificate for this manager, whose own has expired, out of its
+// own log, and the root that the log holds. It lives for an hour and is for being let
+// in by the others.
+func (m *Manager) SelfIssue(ctx context.Context) (*ca.Root, *ca.Certificate, error) {
+	return m.issuer.SelfIssue(ctx, m.store.Read(), m.cfg.Identity.Certificate())
+}
 
 // Run joins the others if it must, then replicates, and leads whenever it is elected, until
 // ctx ends, which is no error, or until the manager cannot go on: raft.ErrRemoved says that

@@ -217,7 +217,7 @@ func TestEveryServiceOfTheContractIsOffered(t *testing.T) {
 			}
 		}
 	}
-	if !remote["skep.v1.Replication"] || !remote["skep.v1.Insight"] || len(remote) != 13 {
-		t.Errorf("%v are offered, want the 11 of the contract, Insight and Replication", slices.Sorted(maps.Keys(remote)))
+	if !remote["skep.v1.Replication"] || !remote["skep.v1.Insight"] || !remote["skep.v1.Recovery"] || len(remote) != 14 {
+		t.Errorf("%v are offered, want the 11 of the contract, Insight, Recovery and Replication", slices.Sorted(maps.Keys(remote)))
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"skep/ca"
 	"skep/control/allocator"
 	"skep/control/dispatch"
-	"skep/control/issuer"
 	"skep/control/orchestrator"
 	"skep/control/reaper"
 	"skep/control/rotator"
@@ -23,6 +22,7 @@ import (
 	"skep/rpc/insight"
 	"skep/rpc/logbroker"
 	"skep/rpc/raftserver"
+	"skep/rpc/recovery"
 	"skep/rpc/resourceapi"
 	"skep/rpc/watchapi"
 	"skep/template"
@@ -36,9 +36,10 @@ type services struct {
 	dispatcher *dispatcher.Dispatcher
 	health     *raftserver.Health
 	insight    *insight.Server
+	recovery   *recovery.Server
 }
 
-func (m *Manager) newServices() services {
+func (m *Manager) newServices(external *ca.External) services {
 	cluster := m.cfg.Identity.ClusterID()
 	return services{
 		control: controlapi.New(controlapi.Config{
@@ -47,6 +48,8 @@ func (m *Manager) newServices() services {
 			CheckTemplates: template.Check,
 			Members:        group{m}.Members,
 			NewJoinToken:   m.newJoinToken,
+			External:       external,
+			Now:            m.cfg.Now,
 		}),
 		watch:  watchapi.New(watchapi.Config{Store: m.store, Stop: m.stopping}),
 		health: &raftserver.Health{},
@@ -54,7 +57,8 @@ func (m *Manager) newServices() services {
 			Store: m.store, ClusterID: cluster, Now: m.cfg.Now,
 			Raft: func() insight.Raft { return insight.RaftOf(group{m}.status()) }, Changed: group{m}.Changed,
 		}),
-		ca: caserver.New(caserver.Config{Store: m.store, ClusterID: cluster, NewID: newID}),
+		ca:       caserver.New(caserver.Config{Store: m.store, ClusterID: cluster, NewID: newID}),
+		recovery: recovery.New(recovery.Config{Store: m.store, ClusterID: cluster, Now: m.cfg.Now}),
 		dispatcher: dispatcher.New(dispatcher.Config{
 			Store: m.store, NodeID: m.cfg.Identity.NodeID(), Peers: m.peers, NewID: newID,
 			Log: m.cfg.Log, Metrics: m.cfg.Metrics,
@@ -84,6 +88,7 @@ func (m *Manager) RegisterLocal(r grpc.ServiceRegistrar) {
 	api.RegisterLogBrokerServer(r, &logbroker.Broker{})
 	api.RegisterResourceAllocatorServer(r, &resourceapi.Server{})
 	skep.RegisterInsightServer(r, s.insight)
+	s.recovery.Register(r)
 }
 
 // loops are the reconcile loops in the order in which a task passes them.
@@ -96,7 +101,8 @@ func (m *Manager) loops() []loop.Any {
 		reaper.RemovedNodes(),
 		rotator.Roles{Raft: group{m}, Log: m.cfg.Log}.Loop(),
 		dispatch.Orphans(m.cfg.Identity.NodeID()),
-		issuer.New(issuer.Config{ClusterID: m.cfg.Identity.ClusterID(), Now: m.cfg.Now}).Loop(),
+		rotator.Root{ClusterID: m.cfg.Identity.ClusterID()}.Loop(),
+		m.issuer.Loop(),
 	}
 }
 

@@ -60,7 +60,7 @@ func (n *node) connectRemote(context.Context) (grpc.ClientConnInterface, func(er
 
 // dialManager returns a connection to the manager at addr with this node's certificate.
 func (n *node) dialManager(addr string) (*grpc.ClientConn, error) {
-	return client.Dial(addr, n.identity.ClientCredentials(ca.ManagerOU), grpc.WithContextDialer(n.dialTCP))
+	return client.Dial(addr, heeding{n.identity.ClientCredentials(ca.ManagerOU), n.foreign}, grpc.WithContextDialer(n.dialTCP))
 }
 
 func (n *node) dialTCP(ctx context.Context, addr string) (net.Conn, error) {

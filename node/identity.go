@@ -34,7 +34,12 @@ func (n *node) loadIdentity(ctx context.Context) (member bool, err error) {
 		return false, err
 	}
 	if err := cert.Valid(n.cfg.Now()); err != nil {
-		return false, err
+		if n.cfg.Now().Before(cert.NotBefore) {
+			return false, err
+		}
+		// That happens to a node that was down for long. It goes on with its tasks and asks
+		// for another, see obtain.
+		n.cfg.Log.WarnContext(ctx, "this node has to have a new certificate before it can talk to the managers", slog.Any("error", err))
 	}
 	if n.cfg.JoinAddr != "" {
 		n.cfg.Log.InfoContext(ctx, "this node is a member already; the join flags are ignored", slog.String("node.id", cert.NodeID))

@@ -39,6 +39,9 @@ func (l local) Status(context.Context, *skep.StatusRequest) (*skep.StatusRespons
 	case n.leaving.Load():
 		r.State = skep.StatusResponse_LEAVING
 		r.Message = "leaving the swarm"
+	case n.expired() != nil:
+		r.State = skep.StatusResponse_STARTING
+		r.Message = "asks for a new certificate: " + n.expired().Error()
 	case m != nil:
 		r.Leader = m.Leading()
 		if r.Message = m.Waits(); r.Message != "" {

@@ -55,6 +55,9 @@ type node struct {
 	manager    atomic.Pointer[manager.Manager]
 	addr       atomic.Pointer[string] // what others reach the manager at
 	registered atomic.Bool
+	// foreign has something in it when a manager was met that the trusted root does not
+	// vouch for.
+	foreign chan struct{}
 	// playing is closed when the node has begun to be what its certificate says.
 	playing  chan struct{}
 	playOnce sync.Once
@@ -76,7 +79,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.check(); err != nil {
 		return err
 	}
-	n := &node{cfg: cfg, machine: cfg.Machine.withDefaults(), playing: make(chan struct{}), left: make(chan struct{})}
+	n := &node{cfg: cfg, machine: cfg.Machine.withDefaults(), playing: make(chan struct{}), left: make(chan struct{}), foreign: make(chan struct{}, 1)}
 	if cfg.Metrics != nil {
 		n.grpcMetrics = rpc.NewMetrics(cfg.Metrics)
 	}
@@ -170,7 +173,7 @@ func (n *node) newAgent() (close func() error, err error) {
 	close = func() error { return errors.Join(closeExecutor(), closeStorage()) }
 	n.renewer = ca.NewRenewer(ca.RenewerConfig{
 		Identity: n.identity, Files: n.files, Rand: rand.Float64, Log: n.cfg.Log,
-		Obtain: func(ctx context.Context) (*ca.Root, *ca.Certificate, error) { return n.joiner().Renew(ctx, n.identity) },
+		Obtain: n.obtain,
 	})
 	n.agent, err = agent.New(agent.Config{
 		NodeID: n.identity.NodeID(), Executor: executor, Storage: storage,
@@ -187,6 +190,7 @@ func (n *node) newAgent() (close func() error, err error) {
 func (n *node) notify(m *api.SessionMessage) {
 	n.registered.Store(true)
 	n.managers.Set(m.GetManagers())
+	n.trust(m.GetRootCA())
 	var addrs []string
 	for _, p := range n.managers.Peers() {
 		addrs = append(addrs, p.GetPeer().GetAddr())
@@ -232,7 +236,7 @@ func (n *node) serve(ctx context.Context) error {
 		defer close(agentEnded)
 		return ignoreCanceled(n.agent.Run(agentCtx))
 	})
-	group.Go(func() error { return ignoreCanceled(n.renewer.Run(agentCtx)) })
+	n.keepIdentity(agentCtx, group.Go)
 	n.cfg.Log.InfoContext(ctx, "swarmd runs", slog.String("node.id", n.identity.NodeID()), slog.String("role", ca.OU(n.identity.Role())),
 		slog.String("socket", n.cfg.Socket))
 

@@ -1,19 +1,25 @@
 package node_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"skep/api"
 	"skep/api/skep"
+	"skep/ca"
 	"skep/client"
 	"skep/node"
+	"skep/vfs"
 )
 
 // machine is what a node needs of its machine, all in one directory.
@@ -145,7 +151,7 @@ func TestAClockThatDoesNotFitTheCertificateIsNamed(t *testing.T) {
 		want  []string
 	}{
 		{"it is a year behind", -365 * 24 * time.Hour, []string{"not valid", "clock"}},
-		{"it is a year ahead", 365 * 24 * time.Hour, []string{"expired"}},
+		{"it is ten years behind", -10 * 365 * 24 * time.Hour, []string{"not valid", "clock"}},
 	} {
 		t.Run(c.why, func(t *testing.T) {
 			cfg := cfg
@@ -164,6 +170,57 @@ func TestAClockThatDoesNotFitTheCertificateIsNamed(t *testing.T) {
 	if err := start(t, cfg).stop(); err != nil {
 		t.Errorf("with the right clock: %v", err)
 	}
+}
+
+// Nobody else could give it one: its own log says that it is a manager. The clock may
+// be wrong as well, so it says so.
+func TestAManagerThatIsAloneStartsWhenItsCertificateExpiredWhileItWasDown(t *testing.T) {
+	t.Parallel()
+	cfg := machine(t)
+	if err := start(t, cfg).stop(); err != nil {
+		t.Fatal(err)
+	}
+	var log syncBuffer
+	cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+	cfg.Now = func() time.Time { return time.Now().Add(365 * 24 * time.Hour) }
+	start(t, cfg)
+	for deadline := time.After(20 * time.Second); ; {
+		root, cert, err := ca.NewFiles(vfs.OS(), filepath.Join(cfg.StateDir, "certificates")).Load(cfg.Now())
+		if err == nil && cert.Valid(cfg.Now()) == nil {
+			if root == nil || cert.Role != api.NodeRole_MANAGER || cert.NotAfter.Before(cfg.Now().Add(80*24*time.Hour)) {
+				t.Errorf("it has a certificate of a %s until %v", cert.Role, cert.NotAfter)
+			}
+			break
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-deadline:
+			t.Fatalf("it has no new certificate:\n%s", log.String())
+		}
+	}
+	for _, want := range []string{"expired at", "the clock of this machine says"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log does not say %q:\n%s", want, log.String())
+		}
+	}
+}
+
+// syncBuffer is a buffer that may be written and read at once.
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
 }
 
 // A power cut may come at any moment of the first start.

@@ -156,7 +156,7 @@ func (n *node) newManager(ctx context.Context, listening net.Addr, metrics *leas
 	cfg := manager.Config{
 		Identity: n.identity, FS: n.machine.FS, Dir: n.dir.join(raftDir), RaftKey: key,
 		Addr: addr, Now: n.cfg.Now, Log: n.cfg.Log, Version: n.cfg.Version,
-		Dial: n.dialManager, Managers: n.otherManagers(addr), Opened: n.raftOpened,
+		Dial: n.dialManager, Connect: n.machine.Dial, Managers: n.otherManagers(addr), Opened: n.raftOpened,
 		ForceNew: n.cfg.ForceNewCluster && !n.forced,
 	}
 	if n.cfg.Metrics != nil {

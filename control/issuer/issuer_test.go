@@ -401,17 +401,17 @@ func TestAManagerIssuesItselfWhatItsOwnStateAllows(t *testing.T) {
 	}
 	i := New(Config{ClusterID: clusterID, Now: later})
 	was := mine("manager", api.NodeRole_MANAGER)
-	is, err := i.SelfIssue(t.Context(), c.store.Read(), was)
+	root, is, err := i.SelfIssue(t.Context(), c.store.Read(), was)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if is.NodeID != was.NodeID || is.Role != was.Role || is.ClusterID != was.ClusterID || is.Valid(later()) != nil || is.NotAfter.After(later().Add(2*time.Hour)) {
+	if root.Digest() != c.root.Digest() || is.NodeID != was.NodeID || is.Role != was.Role || is.ClusterID != was.ClusterID || is.Valid(later()) != nil || is.NotAfter.After(later().Add(2*time.Hour)) {
 		t.Errorf("%s, %v, until %v", is.NodeID, is.Role, is.NotAfter)
 	}
-	if _, err := i.SelfIssue(t.Context(), c.store.Read(), mine("demoted", api.NodeRole_WORKER)); model.KindOf(err) != model.Denied {
+	if _, _, err := i.SelfIssue(t.Context(), c.store.Read(), mine("demoted", api.NodeRole_WORKER)); model.KindOf(err) != model.Denied {
 		t.Errorf("a demoted manager: got %v, want Denied", err)
 	}
-	if _, err := i.SelfIssue(t.Context(), store.NewLocal(store.Config{}).Read(), was); model.KindOf(err) != model.Unavailable {
+	if _, _, err := i.SelfIssue(t.Context(), store.NewLocal(store.Config{}).Read(), was); model.KindOf(err) != model.Unavailable {
 		t.Errorf("without a cluster: got %v, want Unavailable", err)
 	}
 }

@@ -1,7 +1,3 @@
-// Package cfssltest is an external CA for tests: a small server of the CFSSL
-// protocol over mutual TLS, with a root and its key. It signs what it is asked for:
-// node certificates with the subject and hosts of the request, and CAs under the
-// profile "CA". It trusts clients whose certificates lead to one of its roots.
 package cfssltest
 
 import (

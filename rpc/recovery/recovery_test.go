@@ -366,7 +366,7 @@ func TestAManagerOutOfItsOwnState(t *testing.T) {
 		time.Sleep(200 * day)
 		i := issuer.New(issuer.Config{ClusterID: clusterID})
 		version := s.store.Read().Version()
-		cert, err := i.SelfIssue(t.Context(), s.store.Read(), n.Certificate())
+		_, cert, err := i.SelfIssue(t.Context(), s.store.Read(), n.Certificate())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -380,10 +380,10 @@ func TestAManagerOutOfItsOwnState(t *testing.T) {
 		if _, renewed, err := s.joiner().Renew(t.Context(), n); err != nil || renewed.Role != api.NodeRole_MANAGER {
 			t.Errorf("then it renews as everybody: %v", err)
 		}
-		if _, err := i.SelfIssue(t.Context(), s.store.Read(), worker.Certificate()); model.KindOf(err) != model.Denied {
+		if _, _, err := i.SelfIssue(t.Context(), s.store.Read(), worker.Certificate()); model.KindOf(err) != model.Denied {
 			t.Errorf("a worker: %v", err)
 		}
-		if _, err := i.SelfIssue(t.Context(), store.NewLocal(store.Config{}).Read(), n.Certificate()); model.KindOf(err) != model.Unavailable {
+		if _, _, err := i.SelfIssue(t.Context(), store.NewLocal(store.Config{}).Read(), n.Certificate()); model.KindOf(err) != model.Unavailable {
 			t.Errorf("an empty log: %v", err)
 		}
 	})
