@@ -1,8 +1,10 @@
 package linear
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -102,11 +104,14 @@ func model() porcupine.Model {
 // with an error after limit of package time.
 func (h *History) Linearizable(limit time.Duration) error {
 	ops := h.all()
+	seen := observed(ops)
 	byKey := make(map[string][]porcupine.Operation)
 	for _, op := range ops {
 		ended := op.ended
 		if op.outcome == unknown {
-			ended = math.MaxInt64
+			if ended = seen.superseded(op); ended < op.call {
+				continue
+			}
 		}
 		byKey[op.Key] = append(byKey[op.Key], porcupine.Operation{ClientId: op.Client, Input: op, Call: op.call, Output: op.outcome, Return: ended})
 	}
@@ -121,6 +126,35 @@ func (h *History) Linearizable(limit time.Duration) error {
 		}
 	}
 	return nil
+}
+
+// sightings are, by key, the operations that were told a version, in order of their ends.
+type sightings map[string][]Op
+
+func observed(ops []Op) sightings {
+	seen := make(sightings)
+	for _, op := range ops {
+		if op.outcome == done {
+			seen[op.Key] = append(seen[op.Key], op)
+		}
+	}
+	for _, of := range seen {
+		slices.SortFunc(of, func(a, b Op) int { return cmp.Compare(a.ended, b.ended) })
+	}
+	return seen
+}
+
+// superseded is the last moment at which an operation of unknown outcome may have been
+// carried out: when somebody was first told a version newer than the one it replaces. If
+// nothing came of it, it may as well have been at any earlier moment. Without this end
+// every such operation is concurrent with all that follows, and judging takes for ever.
+func (s sightings) superseded(op Op) int64 {
+	for _, other := range s[op.Key] {
+		if other.version > op.Expected {
+			return other.ended
+		}
+	}
+	return math.MaxInt64
 }
 
 func told(ops []Op, key string) string {
