@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -53,21 +54,31 @@ type Cluster struct {
 func Run(t *testing.T, seed uint64, f func(c *Cluster)) {
 	t.Helper()
 	name := t.Name()
+	var c *Cluster
+	again := func() string {
+		return fmt.Sprintf("seed %d; repeat with: %s=%d go test ./internal/testcluster -run '^%s$'\n%s", seed, SeedVariable, seed, strings.ReplaceAll(name, "/", "$/^"), c.story)
+	}
 	synctest.Test(t, func(t *testing.T) {
-		c := &Cluster{
+		c = &Cluster{
 			Net: memnet.New(seed), Rand: rand.New(rand.NewPCG(seed, 1)),
 			t: t, seed: seed, story: &story{begun: time.Now()}, machines: make(map[string]*Machine),
 		}
 		c.Net.SetLinks(memnet.Link{Latency: 500 * time.Microsecond, Jitter: 500 * time.Microsecond})
 		t.Cleanup(func() {
 			if t.Failed() {
-				t.Logf("seed %d; repeat with: %s=%d go test ./internal/testcluster -run '^%s$'\n%s", seed, SeedVariable, seed, name, c.story)
+				t.Log(again())
 			}
 		})
 		t.Cleanup(c.end)
 		f(c)
 		c.check()
 	})
+	// Outside of the bubble, where the limit is one of real time.
+	for _, w := range c.histories {
+		if err := w.History.Linearizable(checkLimit); err != nil && !t.Failed() {
+			t.Errorf("I2: the control API is linearizable: %v\n%s", err, again())
+		}
+	}
 }
 
 // Seeds runs f once for each of the seeds from 1 to n, as subtests, or only for the one
@@ -282,8 +293,13 @@ func (c *Cluster) Status(name string) *skep.StatusResponse {
 // a linearizable read.
 func (c *Cluster) Leader() string {
 	c.t.Helper()
+	return c.leaderOf(c.names)
+}
+
+func (c *Cluster) leaderOf(names []string) string {
+	c.t.Helper()
 	var says []string
-	for _, name := range c.names {
+	for _, name := range names {
 		if is := c.Status(name); is.GetLeader() {
 			says = append(says, name)
 		}
@@ -320,8 +336,8 @@ func (c *Cluster) AwaitAnotherLeader(old string, limit time.Duration) string {
 	c.t.Helper()
 	var leader string
 	c.Await("a leader other than "+old, limit, func() error {
-		if leader = c.Leader(); leader == "" || leader == old {
-			return fmt.Errorf("%q leads: %s", leader, c.states())
+		if leader = c.leaderOf(c.Others(old)); leader == "" {
+			return fmt.Errorf("none leads: %s", c.states())
 		}
 		return nil
 	})

@@ -103,5 +103,6 @@ func (c *Cluster) observed(promise string) error {
 	return errors.Join(errs...)
 }
 
+func (c *Cluster) versionsGrow() error   { return c.observed("I2") }
 func (c *Cluster) tasksGoForward() error { return c.observed("I4") }
 func (c *Cluster) oneTaskInASlot() error { return c.observed("I5") }

@@ -52,7 +52,7 @@ func (c *Cluster) Writers(n int, machines ...string) *Writers {
 				wrote, err := client.Step(call, api.NewControlClient(at.client))
 				cancel()
 				w.note(wrote, err)
-				pause := time.Duration(5+client.Rand.IntN(20)) * time.Millisecond
+				pause := time.Duration(10+client.Rand.IntN(100)) * time.Millisecond
 				timer := time.NewTimer(pause)
 				select {
 				case <-timer.C:
