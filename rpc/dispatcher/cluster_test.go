@@ -91,10 +91,13 @@ func (c *cluster) lead() {
 }
 
 // conn connects as node.
-func (c *cluster) conn(node string) *inproc.Conn {
+func (c *cluster) conn(node string) *inproc.Conn { return c.connFrom(node, "192.0.2.7:4711") }
+
+// connFrom connects as node from an address.
+func (c *cluster) connFrom(node, addr string) *inproc.Conn {
 	conn := &inproc.Conn{
 		Admit: func(ctx context.Context) context.Context {
-			return rpc.WithCaller(ctx, rpc.Identity{NodeID: node, Addr: "192.0.2.7:4711"})
+			return rpc.WithCaller(ctx, rpc.Identity{NodeID: node, Addr: addr})
 		},
 		Status: func(err error) error {
 			var known *model.Error

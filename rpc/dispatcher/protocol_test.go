@@ -82,6 +82,35 @@ func TestANewSessionOfANodeEndsItsOldOne(t *testing.T) {
 	})
 }
 
+func TestAnotherMachineTakesNoSessionThatLasts(t *testing.T) {
+	inBubble(t, func(c *cluster) {
+		first := c.client("n1")
+		defer first.stop()
+		message, stream, err := first.session("")
+		if err != nil {
+			c.Fatal(err)
+		}
+		conn := c.connFrom("n1", "192.0.2.8:4711")
+		second := &client{api.NewDispatcherClient(conn), c, conn.Close}
+		defer second.stop()
+		for range 5 { // and the first is not held to have registered too often
+			_, _, err = second.session("")
+			codeOf(c.T, err, codes.Unavailable)
+		}
+		codeOf(c.T, first.heartbeat(message.GetSessionId()), codes.OK)
+		// A node that has moved names its session.
+		moved, _, err := second.session(message.GetSessionId())
+		if err != nil || moved.GetSessionId() != message.GetSessionId() {
+			c.Fatalf("got session %q, %v, want %q", moved.GetSessionId(), err, message.GetSessionId())
+		}
+		_, err = stream.Recv()
+		codeOf(c.T, err, codes.Aborted)
+		// When the session is over, anybody gets the next.
+		pass(time.Minute)
+		second.register()
+	})
+}
+
 func TestASessionIsResumedByItsID(t *testing.T) {
 	inBubble(t, func(c *cluster) {
 		n := c.client("n1")

@@ -69,7 +69,7 @@ func (d *Dispatcher) register(ctx context.Context, request *api.SessionRequest) 
 	if err := model.CheckWellFormed("description", request.GetDescription()); err != nil {
 		return nil, nil, err
 	}
-	s, taken, err := d.sessions.enter(caller.NodeID, request.GetSessionId(), time.Now(), missed*d.news.Load().period)
+	s, taken, err := d.sessions.enter(caller.NodeID, request.GetSessionId(), host(caller.Addr), time.Now(), missed*d.news.Load().period)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -23,6 +23,8 @@ const (
 // themselves, belongs to gRPC.
 type session struct {
 	id, node string
+	// addr is where the node registered from, without port; empty when nobody knows.
+	addr string
 	// ended is closed when it is over; why is set before.
 	ended chan struct{}
 	why   error
@@ -105,8 +107,11 @@ func (r *sessions) close(why error) {
 }
 
 // enter gives node a session, the one named by id if it is its current one, and
-// a channel that is closed when another stream takes its place.
-func (r *sessions) enter(node, id string, now time.Time, grace time.Duration) (*session, <-chan struct{}, error) {
+// a channel that is closed when another stream takes its place. While the session of a
+// node lasts, another machine gets none in its name: it is a copy, and the two would take
+// the session from each other for ever. A node that has moved names its session, or waits
+// until it has ended.
+func (r *sessions) enter(node, id, addr string, now time.Time, grace time.Duration) (*session, <-chan struct{}, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.running {
@@ -118,6 +123,9 @@ func (r *sessions) enter(node, id string, now time.Time, grace time.Duration) (*
 		r.members[node] = m
 	}
 	if s := m.session; s == nil || s.id != id {
+		if s != nil && s.addr != addr && s.addr != "" && addr != "" {
+			return nil, nil, model.Errorf(model.Unavailable, "node %s has a session from %s, and this is %s: if the state directory was copied, remove the copy and join it with an empty one; if the node has moved, it is let in as soon as the session has ended", node, s.addr, addr)
+		}
 		if now.Sub(m.registered) > calm {
 			m.attempts = 0
 		}
@@ -128,6 +136,7 @@ func (r *sessions) enter(node, id string, now time.Time, grace time.Duration) (*
 		m.registered = now
 		m.session = &session{id: r.newID(), node: node, grace: grace, ended: make(chan struct{}), wake: make(chan struct{}, 1)}
 	}
+	m.session.addr = addr
 	takeOver(&m.session.messages)
 	r.beat(node, now, m.session.grace)
 	return m.session, m.session.messages, nil
