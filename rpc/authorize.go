@@ -105,7 +105,7 @@ func (s *server) certified(id Identity) error {
 		return model.Errorf(model.Denied, "the certificate of node %s is for swarm %q, this is swarm %q", id.NodeID, id.Org, want)
 	}
 	if now := s.cfg.Now(); !id.NotAfter.IsZero() && now.After(id.NotAfter) {
-		return model.Errorf(model.Denied, "the certificate of node %s expired at %s", id.NodeID, id.NotAfter.UTC().Format(time.RFC3339))
+		return model.Errorf(model.Denied, "the certificate of node %s expired at %s, and the clock of this manager says %s", id.NodeID, id.NotAfter.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	return nil
 }
