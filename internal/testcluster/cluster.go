@@ -472,6 +472,34 @@ func (c *Cluster) SetRole(name string, role api.NodeRole) error {
 	})
 }
 
+// RemoveNode removes a machine's node from the swarm, at one manager, once.
+func (c *Cluster) RemoveNode(name string, force bool) error {
+	c.t.Helper()
+	c.Logf("the node of %s is removed (force: %v)", name, force)
+	node, err := c.Node(name)
+	if err != nil {
+		return err
+	}
+	return c.Ask(func(ctx context.Context, m client.Clients) error {
+		_, err := m.Control.RemoveNode(ctx, &api.RemoveNodeRequest{NodeId: node.GetId(), Force: force})
+		return err
+	})
+}
+
+// Nodes returns all nodes as the swarm knows them.
+func (c *Cluster) Nodes() []*api.Node {
+	c.t.Helper()
+	var nodes []*api.Node
+	c.Await("the nodes", patience, func() error {
+		return c.Ask(func(ctx context.Context, m client.Clients) error {
+			r, err := m.Control.ListNodes(ctx, &api.ListNodesRequest{})
+			nodes = r.GetNodes()
+			return err
+		})
+	})
+	return nodes
+}
+
 // Await waits until f returns nil, and fails the test with its last error.
 func (c *Cluster) Await(what string, limit time.Duration, f func() error) {
 	c.t.Helper()

@@ -25,9 +25,11 @@ import (
 )
 
 const (
-	stateDir = "/var/lib/swarmd"
-	socket   = "/run/swarmd.sock"
-	port     = "4242"
+	// StateDir is where each machine keeps its state.
+	StateDir = "/var/lib/swarmd"
+
+	socket = "/run/swarmd.sock"
+	port   = "4242"
 )
 
 // Machine is a machine of the cluster and the swarmd on it.
@@ -69,7 +71,7 @@ func (c *Cluster) newMachine(name string) *Machine {
 	m.host = c.Net.AddHost(name, fmt.Sprintf("10.0.0.%d", len(c.machines)+1))
 	m.Tasks = m.newExecutor()
 	m.Config = node.Config{
-		StateDir: stateDir, Socket: socket, Listen: "0.0.0.0:" + port, Advertise: net.JoinHostPort(m.host.IP(), port),
+		StateDir: StateDir, Socket: socket, Listen: "0.0.0.0:" + port, Advertise: net.JoinHostPort(m.host.IP(), port),
 		Hostname: name, Executor: "none", Version: "test",
 	}
 	conn, err := client.DialSocket(socket, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
@@ -334,7 +336,7 @@ func (l *lock) Close() error {
 
 // Files returns the names in a directory of the state directory, sorted.
 func (m *Machine) Files(dir string) []string {
-	names, err := m.Disk.List(stateDir + "/" + dir)
+	names, err := m.Disk.List(StateDir + "/" + dir)
 	if err != nil {
 		return nil
 	}
