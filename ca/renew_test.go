@@ -166,3 +166,25 @@ func TestAClockThatIsSetIsNoticedWithinAnHour(t *testing.T) {
 		}
 	})
 }
+
+// A certificate that is about to end is asked for more often, one that has ended as
+// if somebody waited for it.
+func TestTheCloserTheEndTheMoreOftenARenewalIsTried(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRenewal(t, api.NodeRole_WORKER, errors.New("no manager answers"))
+		end := r.identity.Certificate().NotAfter
+		time.Sleep(time.Until(end.Add(-time.Hour)))
+		before := len(r.requests())
+		time.Sleep(2 * time.Hour)
+		asked := r.requests()
+		if n := len(asked) - before; n < 400 || n > 700 {
+			t.Errorf("asked %d times in the last hour and the next, want about 500", n)
+		}
+		for i := before + 1; i < len(asked); i++ {
+			if gap := asked[i].Sub(asked[i-1]); gap > time.Hour/12 {
+				t.Errorf("%s passed without a request", gap)
+			}
+		}
+	})
+}

@@ -55,6 +55,11 @@ func (n *node) obtain(ctx context.Context) (*ca.Root, *ca.Certificate, error) {
 		n.identity.Replace(root, cert)
 		return n.joiner().Renew(ctx, n.identity)
 	}
+	select {
+	case <-n.playing: // a manager has to know first which address is its own
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
 	m := n.manager.Load()
 	root, cert, err := n.recover(ctx)
 	if err == nil || m == nil || model.KindOf(err) == model.Denied {
@@ -87,7 +92,7 @@ func (n *node) recover(ctx context.Context) (*ca.Root, *ca.Certificate, error) {
 	j.Managers = client.NewManagers(others...)
 	root, cert, err := j.Recover(ctx, n.identity)
 	if err != nil {
-		return nil, nil, errors.Join(n.expired(), err)
+		return nil, nil, errors.Join(err, n.expired()) // the kind is that of the answer
 	}
 	return root, cert, nil
 }
