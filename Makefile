@@ -10,14 +10,14 @@ BIN := $(CURDIR)/bin
 
 # Commands as far as they are there, and the hand-written modules beside the main one.
 COMMANDS := $(patsubst %/main.go,./%,$(wildcard cmd/*/main.go examples/*/main.go))
-MODULES := tools/protogen test/interop
+MODULES := tools/protogen test/interop test/chaos
 
 LINT := $(GO) tool -modfile=$(CURDIR)/tools/golangci-lint/go.mod golangci-lint
 VULN := $(GO) tool -modfile=$(CURDIR)/tools/govulncheck/go.mod govulncheck
 
 .PHONY: help
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build all packages, and the commands into bin/.
@@ -44,6 +44,16 @@ race: ## Run the tests under the race detector.
 interop: build ## Check against the public SwarmKit module, and drive our binaries with it.
 	$(GO) build -o $(BIN)/ ./internal/recode
 	cd test/interop && SKEP_BIN=$(BIN) $(GO) test -count=1 ./...
+
+CHAOS = cd test/chaos && CHAOS_ROUNDS=$(1) $(GO) test -count=1 -v -timeout=0
+
+.PHONY: chaos
+chaos: build ## Kill, stop and cut off leaders of real swarms, 50 times each (needs root, ip, nft).
+	$(call CHAOS,$${CHAOS_ROUNDS:-50}) .
+
+.PHONY: chaos-short
+chaos-short: build ## The same in two minutes: 3 times each.
+	$(call CHAOS,$${CHAOS_ROUNDS:-3}) -short .
 
 .PHONY: bench
 bench: build ## Measure a manager against its promises, then the benchmarks beside the code.
