@@ -45,7 +45,7 @@ interop: build ## Check against the public SwarmKit module, and drive our binari
 	$(GO) build -o $(BIN)/ ./internal/recode
 	cd test/interop && SKEP_BIN=$(BIN) $(GO) test -count=1 ./...
 
-CHAOS = cd test/chaos && CHAOS_ROUNDS=$(1) $(GO) test -count=1 -v -timeout=0
+CHAOS = cd test/chaos && CHAOS_ROUNDS=$(1) $(GO) test -count=1 -v -failfast -timeout=0
 
 .PHONY: chaos
 chaos: build ## Kill, stop and cut off leaders of real swarms, 50 times each (needs root, ip, nft).

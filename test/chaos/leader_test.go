@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -55,21 +56,10 @@ func TestALeaderIsLostAgainAndAgain(t *testing.T) {
 	if err != nil || len(tasks) != replicas {
 		t.Fatalf("%d tasks run, not %d: %v", len(tasks), replicas, err)
 	}
-	seed := uint64(time.Now().UnixNano())
-	l := &Load{clients: writers, seed: seed}
-	for _, n := range s.Nodes[:s.Managers] {
-		l.sockets = append(l.sockets, n.Socket)
-	}
-	if err := l.Renew(ctx, "0", s.Nodes[0].clients().Control); err != nil {
-		t.Fatal(err)
-	}
-	loading, stop := context.WithCancel(ctx)
-	defer stop()
-	loaded := make(chan error, 1)
-	go func() { loaded <- l.Run(loading) }()
+	l, finish := load(ctx, t, s)
 
 	total := rounds(t)
-	say("%d rounds of each fault, %d clients, seed %d", total, writers, seed)
+	say("%d rounds of each fault, %d clients, seed %d", total, writers, l.seed)
 	say("%-10s %7s  %-14s %12s %12s %10s", "fault", "round", "leader", "next write", "whole again", "writes")
 	waits := make(map[string][]time.Duration)
 	for _, f := range faults() {
@@ -87,10 +77,7 @@ func TestALeaderIsLostAgainAndAgain(t *testing.T) {
 			}
 		}
 	}
-	stop()
-	if err := <-loaded; err != nil {
-		t.Fatal(err)
-	}
+	finish()
 	for _, f := range faults() {
 		all := slices.Sorted(slices.Values(waits[f.name]))
 		median := all[len(all)/2]
@@ -100,6 +87,29 @@ func TestALeaderIsLostAgainAndAgain(t *testing.T) {
 		}
 	}
 	judge(ctx, t, s, l)
+}
+
+// load has clients write and read until finish is called.
+func load(ctx context.Context, t *testing.T, s *Swarm) (l *Load, finish func()) {
+	t.Helper()
+	l = &Load{clients: writers, seed: uint64(time.Now().UnixNano())}
+	for _, n := range s.Nodes[:s.Managers] {
+		l.sockets = append(l.sockets, n.Socket)
+	}
+	if err := l.Renew(ctx, "0", s.Nodes[0].clients().Control); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	loaded := make(chan error, 1)
+	go func() { loaded <- l.Run(ctx) }()
+	ended := sync.OnceFunc(func() {
+		stop()
+		if err := <-loaded; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(ended)
+	return l, ended
 }
 
 // round hurts the leader once and returns how long it took until the next write.

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -11,26 +12,20 @@ import (
 	"testing"
 )
 
-// interrupted ends with the first SIGINT or SIGTERM: the tests then clean up.
-var interrupted context.Context
-
 func TestMain(m *testing.M) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	interrupted = ctx
 	if err := Check(); err != nil {
 		fmt.Fprintln(os.Stderr, "make chaos:", err)
-		stop()
 		os.Exit(1)
 	}
 	m.Run()
-	stop()
 }
 
-// newSwarm founds a swarm that ends with the test, whatever happens.
+// newSwarm founds a swarm that ends with the test, whatever happens. Its context ends
+// with the first Ctrl-C.
 func newSwarm(t *testing.T, managers, workers int) (context.Context, *Swarm) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(interrupted)
-	bin, err := filepath.Abs("../../bin")
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	bin, err := filepath.Abs(cmp.Or(os.Getenv("SKEP_BIN"), "../../bin"))
 	if err != nil {
 		t.Fatal(err)
 	}

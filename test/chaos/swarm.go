@@ -55,19 +55,19 @@ func Check() error {
 	if os.Geteuid() != 0 {
 		return errors.New("this needs root, for network namespaces: run it as root")
 	}
-	for _, tool := range []string{"ip", "nft"} {
+	for _, tool := range []string{"ip", "tc", "nft"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return fmt.Errorf("this needs %s: install iproute2 and nftables", tool)
 		}
 	}
 	name := fmt.Sprintf("skep%d-try", os.Getpid())
-	if err := run("ip", "netns", "add", name); err != nil {
+	if err := ip("netns", "add", name); err != nil {
 		return fmt.Errorf("this needs network namespaces, which this machine does not give: %w", err)
 	}
-	if err := run("ip", "netns", "exec", name, "nft", "add table inet skep"); err != nil {
-		return errors.Join(fmt.Errorf("this needs nftables in the kernel: %w", err), run("ip", "netns", "del", name))
+	if err := ip("netns", "exec", name, "nft", "add table inet skep"); err != nil {
+		return errors.Join(fmt.Errorf("this needs nftables in the kernel: %w", err), ip("netns", "del", name))
 	}
-	return run("ip", "netns", "del", name)
+	return ip("netns", "del", name)
 }
 
 // numbers tells the swarms of one process apart.
@@ -82,9 +82,9 @@ func NewSwarm(bin string, managers, workers int) (*Swarm, error) {
 	s := &Swarm{Managers: managers, Dir: dir, bin: bin, prefix: fmt.Sprintf("skep%d-%d", os.Getpid(), numbers.Add(1))}
 	s.bridge = s.prefix + "-bridge"
 	if err := errors.Join(
-		run("ip", "netns", "add", s.bridge),
-		run("ip", "-n", s.bridge, "link", "add", "br0", "type", "bridge"),
-		run("ip", "-n", s.bridge, "link", "set", "br0", "up"),
+		ip("netns", "add", s.bridge),
+		ip("-n", s.bridge, "link", "add", "br0", "type", "bridge"),
+		ip("-n", s.bridge, "link", "set", "br0", "up"),
 	); err != nil {
 		return s, err
 	}
@@ -106,18 +106,18 @@ func (s *Swarm) Add(name string) (*Node, error) {
 		Name: name, Socket: filepath.Join(s.Dir, name+".sock"), space: s.prefix + "-" + name,
 		state: filepath.Join(s.Dir, name), log: filepath.Join(s.Dir, name+".log"), wire: "to-" + name,
 	}
-	ip := fmt.Sprintf("10.77.0.%d", len(s.Nodes)+1)
-	n.Addr = ip + ":" + port
+	address := fmt.Sprintf("10.77.0.%d", len(s.Nodes)+1)
+	n.Addr = address + ":" + port
 	s.Nodes = append(s.Nodes, n)
 	for _, args := range [][]string{
 		{"netns", "add", n.space},
 		{"-n", s.bridge, "link", "add", n.wire, "type", "veth", "peer", "name", "eth0", "netns", n.space},
 		{"-n", s.bridge, "link", "set", n.wire, "master", "br0", "up"},
 		{"-n", n.space, "link", "set", "lo", "up"},
-		{"-n", n.space, "addr", "add", ip + "/24", "dev", "eth0"},
+		{"-n", n.space, "addr", "add", address + "/24", "dev", "eth0"},
 		{"-n", n.space, "link", "set", "eth0", "up"},
 	} {
-		if err := run("ip", args...); err != nil {
+		if err := ip(args...); err != nil {
 			return n, err
 		}
 	}
@@ -218,6 +218,46 @@ func (n *Node) CutOff() error {
 		"chain out { type filter hook output priority 0; oifname eth0 drop; }; }")
 }
 
+// Deafen drops all that a node gets, Silence all that it sends; the other way is open.
+func (n *Node) Deafen() error {
+	return n.filter("table inet skep { chain in { type filter hook input priority 0; iifname eth0 drop; }; }")
+}
+
+// Silence is the counterpart of Deafen.
+func (n *Node) Silence() error {
+	return n.filter("table inet skep { chain out { type filter hook output priority 0; oifname eth0 drop; }; }")
+}
+
+// Sever resets every connection of a node, and those that are tried until it is healed.
+func (n *Node) Sever() error {
+	return n.filter("table inet skep { chain in { type filter hook input priority 0; iifname eth0 meta l4proto tcp reject with tcp reset; }; " +
+		"chain out { type filter hook output priority 0; oifname eth0 meta l4proto tcp reject with tcp reset; }; }")
+}
+
+// Narrow limits what a node gets to a rate as tc(8) writes it, "10mbit".
+func (s *Swarm) Narrow(n *Node, rate string) error {
+	return ip("netns", "exec", s.bridge, "tc", "qdisc", "add", "dev", n.wire, "root", "tbf", "rate", rate, "burst", "64kb", "latency", "200ms")
+}
+
+// Received is how many bytes a node got from others.
+func (n *Node) Received() (int64, error) {
+	out, err := exec.Command("ip", "netns", "exec", n.space, "cat", "/sys/class/net/eth0/statistics/rx_bytes").Output()
+	if err != nil {
+		return 0, fmt.Errorf("bytes that %s received: %w", n.Name, err)
+	}
+	return strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
+}
+
+// Move gives a machine another address, the last number of it.
+func (n *Node) Move(last int) error {
+	address := fmt.Sprintf("10.77.0.%d", last)
+	n.Addr = address + ":" + port
+	return errors.Join(
+		ip("-n", n.space, "addr", "flush", "dev", "eth0"),
+		ip("-n", n.space, "addr", "add", address+"/24", "dev", "eth0"),
+	)
+}
+
 // Lose drops a share of the packets that a node gets, in percent.
 func (n *Node) Lose(percent int) error {
 	return n.filter(fmt.Sprintf("table inet skep { chain in { type filter hook input priority 0; "+
@@ -226,11 +266,11 @@ func (n *Node) Lose(percent int) error {
 
 // Heal ends CutOff and Lose.
 func (n *Node) Heal() error {
-	return run("ip", "netns", "exec", n.space, "nft", "delete table inet skep")
+	return ip("netns", "exec", n.space, "nft", "delete table inet skep")
 }
 
 func (n *Node) filter(rules string) error {
-	return run("ip", "netns", "exec", n.space, "nft", rules)
+	return ip("netns", "exec", n.space, "nft", rules)
 }
 
 func (n *Node) clients() client.Clients { return client.New(n.conn) }
@@ -258,9 +298,9 @@ func (s *Swarm) End(keep bool) error {
 		if n.conn != nil {
 			errs = append(errs, n.conn.Close())
 		}
-		errs = append(errs, n.clear(), run("ip", "netns", "del", n.space))
+		errs = append(errs, n.clear(), ip("netns", "del", n.space))
 	}
-	errs = append(errs, run("ip", "netns", "del", s.bridge))
+	errs = append(errs, ip("netns", "del", s.bridge))
 	for _, n := range s.Nodes {
 		errs = append(errs, os.RemoveAll(n.state))
 	}
@@ -411,11 +451,11 @@ func (s *Swarm) LastLines(count int) string {
 	return out.String()
 }
 
-// run runs a command to its end; its output is in the error.
-func run(name string, args ...string) error {
-	out, err := exec.Command(name, args...).CombinedOutput()
+// ip runs ip to its end; its output is in the error.
+func ip(args ...string) error {
+	out, err := exec.Command("ip", args...).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, bytes.TrimSpace(out))
+		return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(out))
 	}
 	return nil
 }

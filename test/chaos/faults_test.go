@@ -1,0 +1,193 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// settled is for how long a fault that should hardly be noticed lasts.
+const settled = 4 * time.Second
+
+// Faults 2, 3, 4, 15, 17 and 46, one after the other under the same load: each is told
+// with the longest time that no write was acknowledged.
+func TestOtherFaultsAreSurvived(t *testing.T) {
+	ctx, s := newSwarm(t, 3, 2)
+	if err := s.Deploy(ctx, "hello", replicas); err != nil {
+		t.Fatal(err)
+	}
+	tasks, err := s.Tasks(ctx, s.Nodes[0])
+	if err != nil || len(tasks) != replicas {
+		t.Fatalf("%d tasks run, not %d: %v", len(tasks), replicas, err)
+	}
+	l, finish := load(ctx, t, s)
+	say("%-34s %-14s %13s %12s", "fault", "leader", "longest gap", "whole again")
+	for i, f := range []struct {
+		name string
+		// calm says that the leader has to stay, and hardly anybody to notice.
+		calm bool
+		gap  time.Duration
+		hurt func(leader, follower *Node) error
+		mend func(leader, follower *Node) error
+	}{
+		{"kill -9 of a follower", true, time.Second,
+			func(_, n *Node) error { return n.Kill() },
+			func(_, n *Node) error { return s.Start(n) }},
+		{"kill -9 of a worker", true, time.Second,
+			func(_, _ *Node) error { return s.Nodes[3].Kill() },
+			func(_, _ *Node) error { return s.Start(s.Nodes[3]) }},
+		{"a follower hears nobody", true, time.Second,
+			func(_, n *Node) error { return n.Deafen() },
+			func(_, n *Node) error { return n.Heal() }},
+		{"nobody hears a follower", true, time.Second,
+			func(_, n *Node) error { return n.Silence() },
+			func(_, n *Node) error { return n.Heal() }},
+		{"the leader hears nobody", false, eachBar,
+			func(n, _ *Node) error { return n.Deafen() },
+			func(n, _ *Node) error { return n.Heal() }},
+		{"nobody hears the leader", false, eachBar,
+			func(n, _ *Node) error { return n.Silence() },
+			func(n, _ *Node) error { return n.Heal() }},
+		{"a follower loses 1 % of packets", true, time.Second,
+			func(_, n *Node) error { return n.Lose(1) },
+			func(_, n *Node) error { return n.Heal() }},
+		{"a follower loses 10 % of packets", false, eachBar,
+			func(_, n *Node) error { return n.Lose(10) },
+			func(_, n *Node) error { return n.Heal() }},
+		{"a follower loses 50 % of packets", false, eachBar,
+			func(_, n *Node) error { return n.Lose(50) },
+			func(_, n *Node) error { return n.Heal() }},
+		{"the leader loses 50 % of packets", false, 2 * eachBar,
+			func(n, _ *Node) error { return n.Lose(50) },
+			func(n, _ *Node) error { return n.Heal() }},
+		{"kill -9 of all managers", false, 2 * eachBar,
+			func(_, _ *Node) error {
+				for _, n := range s.Nodes[:s.Managers] {
+					if err := n.Signal(syscall.SIGKILL); err != nil {
+						return err
+					}
+				}
+				for _, n := range s.Nodes[:s.Managers] {
+					<-n.ended
+					if err := s.Start(n); err != nil {
+						return err
+					}
+				}
+				return nil
+			},
+			func(_, _ *Node) error { return nil }},
+		{"a follower has another address", true, time.Second,
+			func(_, n *Node) error {
+				return inOrder(n.Kill, func() error { return n.Move(101) }, func() error { return s.Start(n) })
+			},
+			func(_, _ *Node) error { return nil }},
+		{"leader and follower swap addresses", false, 2 * eachBar,
+			func(a, b *Node) error {
+				return inOrder(a.Kill, b.Kill, func() error { return swap(a, b) },
+					func() error { return s.Start(a) }, func() error { return s.Start(b) })
+			},
+			func(_, _ *Node) error { return nil }},
+	} {
+		leader, err := s.Leader(ctx, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Renew(ctx, strconv.Itoa(i+1), leader.clients().Control); err != nil {
+			t.Fatal(err)
+		}
+		follower := s.Nodes[(slices.Index(s.Nodes, leader)+1)%s.Managers]
+		if err := f.hurt(leader, follower); err != nil {
+			t.Fatalf("%s: %v", f.name, err)
+		}
+		gap, err := longest(ctx, l, settled)
+		if err != nil {
+			t.Fatalf("%s: %v", f.name, err)
+		}
+		mended := time.Now()
+		if err := f.mend(leader, follower); err != nil {
+			t.Fatalf("%s: %v", f.name, err)
+		}
+		if err := s.Whole(ctx, patience); err != nil {
+			t.Fatalf("%s: %v", f.name, err)
+		}
+		whole := time.Since(mended)
+		after, err := s.Leader(ctx, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		say("%-34s %-14s %13v %12v", f.name, leader.Name+" → "+after.Name, ms(gap), ms(whole))
+		if gap > f.gap {
+			t.Errorf("%s: no write was acknowledged for %v, at most %v is promised", f.name, gap, f.gap)
+		}
+		if f.calm && after != leader {
+			t.Errorf("%s: %s led before, now %s does", f.name, leader.Name, after.Name)
+		}
+		if err := same(ctx, s, tasks); err != nil {
+			t.Errorf("%s: %v", f.name, err)
+		}
+		if err := known(ctx, s); err != nil {
+			t.Errorf("%s: %v", f.name, err)
+		}
+	}
+	finish()
+	judge(ctx, t, s, l)
+}
+
+// longest returns the longest time without an acknowledged write within d and, if there
+// is none at the end of it, until there is one.
+func longest(ctx context.Context, l *Load, d time.Duration) (time.Duration, error) {
+	var gap time.Duration
+	for began := time.Now(); time.Since(began) < d; {
+		since := time.Now()
+		select {
+		case at := <-l.Next():
+			gap = max(gap, at.Sub(since))
+		case <-time.After(30 * time.Second):
+			return 0, fmt.Errorf("no write was acknowledged for 30 s; clients were told:\n%s", l.told())
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+	return gap, nil
+}
+
+// known checks that every manager knows the addresses that the managers have.
+func known(ctx context.Context, s *Swarm) error {
+	for _, n := range s.Nodes[:s.Managers] {
+		h, err := n.Health(ctx)
+		if err != nil {
+			return err
+		}
+		for _, m := range h.Managers {
+			i := slices.IndexFunc(s.Nodes, func(n *Node) bool { return n.Name == m.Hostname })
+			if i < 0 || s.Nodes[i].Addr != m.Addr {
+				return fmt.Errorf("%s takes %s to be at %s", n.Name, m.Hostname, m.Addr)
+			}
+		}
+	}
+	return nil
+}
+
+func swap(a, b *Node) error {
+	var x, y int
+	if _, err := fmt.Sscanf(a.Addr, "10.77.0.%d:", &x); err != nil {
+		return err
+	}
+	if _, err := fmt.Sscanf(b.Addr, "10.77.0.%d:", &y); err != nil {
+		return err
+	}
+	return inOrder(func() error { return a.Move(y) }, func() error { return b.Move(x) })
+}
+
+func inOrder(steps ...func() error) error {
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
