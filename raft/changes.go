@@ -240,7 +240,7 @@ func (l *loop) promote() {
 	members := l.members.Load()
 	for _, id := range members.conf.GetLearners() {
 		member, p := members.find(id), l.progress[id]
-		if member == nil || !l.active(id) || p.match == 0 || p.match+promotable < l.commit || l.promoting[id] {
+		if member == nil || !l.active(id) || !p.prompt || p.match == 0 || p.match+promotable < l.commit || l.promoting[id] {
 			continue
 		}
 		cc, err := changeTo(raftpb.ConfChangeAddNode, member)

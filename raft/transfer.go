@@ -19,6 +19,23 @@ type progress struct {
 	// say that it was not; active that it was, lately.
 	seen, active bool
 	at           int // the tick at which it was heard of last, or followed first
+	// A learner is measured in rounds, each over what was committed when it began: goal, at
+	// the tick begun. prompt tells that the last one took no longer than an election.
+	goal   uint64
+	begun  int
+	prompt bool
+}
+
+// learn measures a learner (Ongaro's dissertation, 4.2.1): how many entries it lacks says
+// little, since they may be large and its link narrow. Who cannot keep up would, as a voter, be
+// waited for.
+func (p *progress) learn(was progress, commit uint64, tick, limit int) {
+	p.goal, p.begun, p.prompt = was.goal, was.begun, was.prompt
+	if p.goal != 0 && p.match < p.goal {
+		return
+	}
+	p.prompt = p.goal != 0 && tick-p.begun <= limit
+	p.goal, p.begun = commit, tick
 }
 
 // since returns the present time as it stands in busy and applying.
@@ -83,6 +100,9 @@ func (l *loop) observe() {
 		silent := l.ticks-p.at > l.cfg.ElectionTicks
 		p.seen = p.seen || pr.RecentActive || silent
 		p.active = p.seen && !silent
+		if p.learner {
+			p.learn(was, l.commit, l.ticks, l.cfg.ElectionTicks)
+		}
 		news = news || p.active != was.active || p.seen != was.seen
 		next[id] = p
 	})
