@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -88,15 +89,7 @@ func (m *Manager) announce(ctx context.Context) {
 	for ctx.Err() == nil {
 		changed := node.Changed()
 		now := node.Status()
-		leader, itself := "", ""
-		for _, member := range now.Members {
-			switch member.GetRaftId() {
-			case now.ID:
-				itself = member.GetAddr()
-			case now.Leader:
-				leader = member.GetAddr()
-			}
-		}
+		itself, others := addresses(now)
 		if itself == m.cfg.Addr {
 			return
 		}
@@ -105,11 +98,13 @@ func (m *Manager) announce(ctx context.Context) {
 			if err == nil {
 				return
 			}
-		} else if itself != "" && leader != "" {
-			if _, err := m.askToJoin(ctx, leader); err == nil {
-				return
-			} else if ctx.Err() == nil {
-				m.cfg.Log.WarnContext(ctx, "the other managers were not told of this one's new address yet", slog.String("addr", m.cfg.Addr), slog.Any("error", err))
+		} else if itself != "" {
+			for _, addr := range others {
+				if _, err := m.askToJoin(ctx, addr); err == nil {
+					return
+				} else if ctx.Err() == nil {
+					m.cfg.Log.WarnContext(ctx, "the other managers were not told of this one's new address yet", slog.String("addr", m.cfg.Addr), slog.String("asked", addr), slog.Any("error", err))
+				}
 			}
 		}
 		timer := time.NewTimer(joinLast)
@@ -120,6 +115,23 @@ func (m *Manager) announce(ctx context.Context) {
 		}
 		timer.Stop()
 	}
+}
+
+// addresses returns at which address the group knows this member, and those of the others:
+// the leader's first. Who leads is often not known here, since what a leader sends goes to the
+// old address; any of the others passes the request on.
+func addresses(s raft.Status) (itself string, others []string) {
+	for _, member := range s.Members {
+		switch member.GetRaftId() {
+		case s.ID:
+			itself = member.GetAddr()
+		case s.Leader:
+			others = slices.Insert(others, 0, member.GetAddr())
+		default:
+			others = append(others, member.GetAddr())
+		}
+	}
+	return itself, others
 }
 
 // Alone reports whether this manager has no others.

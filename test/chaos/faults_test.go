@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -81,14 +82,15 @@ func TestOtherFaultsAreSurvived(t *testing.T) {
 			},
 			func(_, _ *Node) error { return nil }},
 		{"a follower has another address", true, time.Second,
-			func(_, n *Node) error {
-				return inOrder(n.Kill, func() error { return n.Move(101) }, func() error { return s.Start(n) })
-			},
+			func(_, n *Node) error { return inOrder(n.Kill, n.move(101), n.start(s)) },
 			func(_, _ *Node) error { return nil }},
-		{"leader and follower swap addresses", false, 2 * eachBar,
+		{"the leader has another address", false, eachBar,
+			func(n, _ *Node) error { return inOrder(n.Kill, n.move(102), n.start(s)) },
+			func(_, _ *Node) error { return nil }},
+		{"one moves to where another was", false, eachBar,
 			func(a, b *Node) error {
-				return inOrder(a.Kill, b.Kill, func() error { return swap(a, b) },
-					func() error { return s.Start(a) }, func() error { return s.Start(b) })
+				was := a.number()
+				return inOrder(a.Kill, a.move(103), a.start(s), func() error { return s.Whole(ctx, patience) }, b.Kill, b.move(was), b.start(s))
 			},
 			func(_, _ *Node) error { return nil }},
 	} {
@@ -172,15 +174,15 @@ func known(ctx context.Context, s *Swarm) error {
 	return nil
 }
 
-func swap(a, b *Node) error {
-	var x, y int
-	if _, err := fmt.Sscanf(a.Addr, "10.77.0.%d:", &x); err != nil {
-		return err
-	}
-	if _, err := fmt.Sscanf(b.Addr, "10.77.0.%d:", &y); err != nil {
-		return err
-	}
-	return inOrder(func() error { return a.Move(y) }, func() error { return b.Move(x) })
+func (n *Node) move(last int) func() error { return func() error { return n.Move(last) } }
+
+func (n *Node) start(s *Swarm) func() error { return func() error { return s.Start(n) } }
+
+// number is the last one of a node's address.
+func (n *Node) number() int {
+	host, _, _ := strings.Cut(n.Addr, ":")
+	last, _ := strconv.Atoi(host[strings.LastIndexByte(host, '.')+1:])
+	return last
 }
 
 func inOrder(steps ...func() error) error {
