@@ -2,11 +2,13 @@ package raft
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	etcdraft "go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
+	"skep/model"
 	"skep/raft/wal"
 )
 
@@ -39,7 +41,7 @@ func (n *Node) appendAll(ctx context.Context, msgs []*raftpb.Message) error {
 			continue
 		}
 		if i > from {
-			if err := n.appendBatch(msgs[from:i]); err != nil {
+			if err := n.appendBatch(ctx, msgs[from:i]); err != nil {
 				return err
 			}
 		}
@@ -53,10 +55,10 @@ func (n *Node) appendAll(ctx context.Context, msgs []*raftpb.Message) error {
 		return nil // perhaps before a snapshot was restored
 	default:
 	}
-	return n.appendBatch(msgs[from:])
+	return n.appendBatch(ctx, msgs[from:])
 }
 
-func (n *Node) appendBatch(msgs []*raftpb.Message) error {
+func (n *Node) appendBatch(ctx context.Context, msgs []*raftpb.Message) error {
 	dirty, entries := false, 0
 	for _, m := range msgs {
 		dirty = n.log.Append(hardState(m), m.GetEntries())
@@ -64,9 +66,13 @@ func (n *Node) appendBatch(msgs []*raftpb.Message) error {
 	}
 	if dirty {
 		began := time.Now()
-		size, err := n.log.Flush()
-		if err != nil {
-			return fatal(err)
+		size := 0
+		written, err := n.untilSpace(ctx, func() (err error) {
+			size, err = n.log.Flush()
+			return err
+		})
+		if err != nil || !written {
+			return err
 		}
 		n.metrics.flushed(time.Since(began), entries, size)
 	}
@@ -89,6 +95,42 @@ func (n *Node) appendBatch(msgs []*raftpb.Message) error {
 		n.events.put(answers...)
 	}
 	return nil
+}
+
+// fullRetry is how long a full disk is left alone.
+const fullRetry = time.Second
+
+// untilSpace writes, again and again while the disk is full. Until then nothing is
+// acknowledged, and the loop hands leadership over if there is somebody to take it. It reports
+// false if ctx ended before.
+func (n *Node) untilSpace(ctx context.Context, write func() error) (bool, error) {
+	err := write()
+	if err == nil {
+		return true, nil
+	}
+	if !errors.Is(err, wal.ErrFull) {
+		return false, fatal(err)
+	}
+	n.cfg.Log.Error("the disk of the raft log is full; until there is space this manager acknowledges nothing, and others lead: free some", "raft.id", n.id, "dir", n.cfg.Dir, "error", err)
+	why := model.Errorf(model.Unavailable, "the disk of the raft log is full (%w): free some space in %s, and this manager goes on by itself", err, n.cfg.Dir)
+	n.full.Store(&why)
+	defer n.full.Store(nil)
+	retry := time.NewTicker(fullRetry)
+	defer retry.Stop()
+	for {
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			return false, nil
+		}
+		switch err := write(); {
+		case err == nil:
+			n.cfg.Log.Info("there is space for the raft log again", "raft.id", n.id)
+			return true, nil
+		case !errors.Is(err, wal.ErrFull):
+			return false, fatal(err)
+		}
+	}
 }
 
 // hardState returns the hard state in a MsgStorageAppend, or nil if it has none.

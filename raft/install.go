@@ -315,8 +315,8 @@ func (n *Node) install(ctx context.Context, m *raftpb.Message) error {
 	if !ok {
 		return fmt.Errorf("raft wants a snapshot at entry %d installed that did not come", index)
 	}
-	if err := n.adopt(o, hardState(m)); err != nil {
-		return fatal(err)
+	if done, err := n.adopt(ctx, o, hardState(m)); err != nil || !done {
+		return err
 	}
 	r := &restoring{meta: o.meta, done: make(chan error, 1)}
 	n.orders.put(order{restore: r})
@@ -332,26 +332,35 @@ func (n *Node) install(ctx context.Context, m *raftpb.Message) error {
 	return nil
 }
 
-// adopt makes a snapshot the newest one and the beginning of the log, on disk and in memory.
-func (n *Node) adopt(o *offer, state *wal.HardState) error {
+// adopt makes a snapshot the newest one and the beginning of the log, on disk and in memory. It
+// reports false if ctx ended before.
+func (n *Node) adopt(ctx context.Context, o *offer, state *wal.HardState) (bool, error) {
+	if err := n.name(o.file); err != nil {
+		return false, fatal(err)
+	}
+	begun, err := n.untilSpace(ctx, func() error { return n.log.Restart(o.meta.Index, o.meta.Term, state) })
+	if err != nil || !begun {
+		return false, err
+	}
 	n.incoming.mu.Lock()
 	defer n.incoming.mu.Unlock()
-	if err := o.file.Adopt(); err != nil {
-		return err
-	}
-	n.incoming.whole = slices.DeleteFunc(n.incoming.whole, func(s *snap.Incoming) bool { return s == o.file })
-	if err := n.log.Restart(o.meta.Index, o.meta.Term, state); err != nil {
-		return err
-	}
 	n.mem.restart(n.described(o.meta))
-	err := n.log.Release(o.meta.Index)
+	err = n.log.Release(o.meta.Index)
 	if !n.writing.Load() { // whoever writes an older one tidies up after it
 		err = errors.Join(err, n.snapshots.Tidy(o.meta.Index))
 	}
 	if err != nil {
 		n.cfg.Log.Error("old files of the raft log stay until the next snapshot", "error", err)
 	}
-	return nil
+	return true, nil
+}
+
+// name makes what was received a snapshot.
+func (n *Node) name(file *snap.Incoming) error {
+	n.incoming.mu.Lock()
+	defer n.incoming.mu.Unlock()
+	n.incoming.whole = slices.DeleteFunc(n.incoming.whole, func(s *snap.Incoming) bool { return s == file })
+	return file.Adopt()
 }
 
 // restoring is the order to restore a snapshot that was adopted.

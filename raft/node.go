@@ -49,7 +49,8 @@ type Node struct {
 	applying atomic.Int64 // the applier, likewise
 	began    time.Time
 	members  atomic.Pointer[membership]
-	ahead    atomic.Uint64 // members may be as of this entry already, which a snapshot brings
+	full     atomic.Pointer[error] // what nothing can be appended for: the disk is full
+	ahead    atomic.Uint64         // members may be as of this entry already, which a snapshot brings
 	applied  atomic.Uint64
 	readable atomic.Uint64 // what a read here, now, must have applied; 0: not known
 	started  atomic.Bool
@@ -109,6 +110,15 @@ func (n *Node) Run(ctx context.Context) (err error) {
 // StateMachine: while this member leads they are taken, if slowly; once it does not, they are
 // refused. The data belongs to the node from here on.
 func (n *Node) Propose(data [][]byte) { n.proposals.put(data) }
+
+// Full returns an error of kind model.Unavailable while the disk is full and nothing can be
+// appended, and nil otherwise. What is proposed meanwhile waits until there is space.
+func (n *Node) Full() error {
+	if err := n.full.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
 
 // Status is what a node knows of itself and its group.
 type Status struct {

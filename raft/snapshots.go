@@ -78,7 +78,7 @@ func (n *Node) writeSnapshot(ctx context.Context, meta snap.Meta, state Snapshot
 	switch {
 	case ctx.Err() != nil:
 		return nil
-	case errors.Is(err, syscall.ENOSPC):
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		// Nothing is lost but the space that the log takes. The next one is tried
 		// after as many entries again.
 		n.cfg.Log.Error("no space for a raft snapshot; free some, the log grows until then", "error", err)
@@ -98,7 +98,11 @@ func (n *Node) writeSnapshot(ctx context.Context, meta snap.Meta, state Snapshot
 		return nil // one that came from another member is newer
 	}
 	n.mem.compact(n.described(meta), n.cfg.KeepEntries, keepBytes)
-	if err := errors.Join(n.snapshots.Tidy(meta.Index, previous), n.log.Release(previous)); err != nil {
+	keep := []uint64{meta.Index, previous}
+	if ahead := n.ahead.Load(); ahead > meta.Index {
+		keep = append(keep, ahead) // it is about to take the place of all, and may have its name already
+	}
+	if err := errors.Join(n.snapshots.Tidy(keep...), n.log.Release(previous)); err != nil {
 		n.cfg.Log.Error("old files of the raft log stay until the next snapshot", "error", err)
 	}
 	n.cfg.Log.Debug("raft snapshot written", "raft.index", meta.Index, "bytes", size, "took", time.Since(began))

@@ -66,11 +66,11 @@ func (l *loop) tickOthers() {
 	if l.ticks%l.cfg.ElectionTicks == 0 && l.mem.lacking() {
 		l.orders.put(order{snapshot: true}) // the one that was due did not get there
 	}
-	if limit := l.electionTime(); l.stalled(&l.busy, limit) || l.stalled(&l.applying, limit) {
+	if limit := l.electionTime(); l.Full() != nil || l.stalled(&l.busy, limit) || l.stalled(&l.applying, limit) {
 		if l.transfers.shed+l.cfg.ElectionTicks <= l.ticks {
 			l.transfers.shed = l.ticks
 			if to := l.heir(); to != 0 {
-				l.cfg.Log.Warn("the disk or the state machine of the raft leader stalls; it hands over", "raft.id", l.id, "to", to)
+				l.cfg.Log.Warn("the disk or the state machine of the raft leader stalls, or the disk is full; it hands over", "raft.id", l.id, "to", to)
 				l.raw.TransferLeader(to)
 			}
 		}

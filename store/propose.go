@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"skep/api"
@@ -86,9 +87,16 @@ func (s *Store) Propose(f func(*Tx) error) (*Pending, error) {
 	return p, nil
 }
 
-// enter waits until there is room in flight.
+// enter waits until there is room in flight. The error of a log that is full comes at once:
+// nobody knows when there will be space.
 func (s *Store) enter(ctx context.Context) error {
 	s.mu.Lock()
+	if log, ok := s.log.(interface{ Full() error }); ok && s.leading {
+		if err := log.Full(); err != nil {
+			s.mu.Unlock()
+			return fmt.Errorf("nothing was written: %w", err)
+		}
+	}
 	if s.bytes < s.cfg.InFlightBytes && len(s.gate.waiting) == 0 {
 		s.mu.Unlock()
 		return nil

@@ -17,6 +17,10 @@ import (
 // to lead again: they were decided in the belief that the refused one will be, and
 // their versions count on its index. No call of Propose is under way when Refused,
 // Follow or Lead return, so that what was decided before never comes after.
+//
+// A log that also has a method Full() error is asked before each Update: while that is not
+// nil nothing is taken, and who wants to write is told so. What was taken before, and what
+// Propose takes, waits until there is space.
 type Log interface {
 	Propose(data [][]byte)
 }

@@ -14,10 +14,10 @@ var ErrNone = errors.New("there is no raft log")
 // same call may succeed once there is space.
 var ErrFull = errors.New("the disk is full")
 
-// full marks err as ErrFull if it is about space.
-func full(err error) error {
+// full marks err as ErrFull if it is about space, of which need bytes are called for.
+func full(err error, need int64) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return fmt.Errorf("%w: %w", ErrFull, err)
+		return fmt.Errorf("%w, at least %d bytes must be free: %w", ErrFull, need, err)
 	}
 	return err
 }

@@ -63,7 +63,7 @@ func newWriter(cfg Config, number, batch uint64, content []byte, entries []*raft
 	}
 	file, err := cfg.FS.Create(name + unfinished)
 	if err != nil {
-		return nil, full(err)
+		return nil, full(err, cfg.AheadBytes)
 	}
 	w := &writer{file: file, name: name, segment: number, box: box, key: key, zeros: make([]byte, cfg.AheadBytes)}
 	if err := w.ahead(int64(len(header)) + batchSize(content, entries)); err != nil {
@@ -121,7 +121,8 @@ func batchSize(content []byte, entries []*raftpb.Entry) int64 {
 func (w *writer) ahead(size int64) error {
 	for end := w.offset + size; w.zeroed < end; w.zeroed += int64(len(w.zeros)) {
 		if _, err := w.file.WriteAt(w.zeros, w.zeroed); err != nil {
-			return full(err)
+			chunk := int64(len(w.zeros))
+			return full(err, (end-w.zeroed+chunk-1)/chunk*chunk)
 		}
 	}
 	return nil
