@@ -58,6 +58,7 @@ type table interface {
 	holder(name string) (id string, ok bool)
 	replace(e *hamt.Edit, old, new Object)
 	all() iter.Seq[Object]
+	since(old table) iter.Seq2[Object, Object]
 	count() int
 	writable(e *hamt.Edit)
 }
