@@ -2,7 +2,6 @@ package ca
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
@@ -125,7 +124,7 @@ func rootRequest(root *Root, keyPEM []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{RawSubject: signer.cert.RawSubject}, crypto.Signer(signer.key))
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{RawSubject: signer.cert.RawSubject}, signer.key)
 	if err != nil {
 		return nil, fmt.Errorf("make a certificate request for a root: %w", err)
 	}
