@@ -23,6 +23,8 @@ import (
 const (
 	// SeedVariable is the environment's variable that names the one seed to run with.
 	SeedVariable = "SKEP_SEED"
+	// SeedsVariable multiplies the number of seeds.
+	SeedsVariable = "SKEP_SEEDS"
 	// patience is how long what must come about may take, unless a method says otherwise.
 	patience = time.Minute
 	// poll is how often a state that nobody announces is looked at.
@@ -85,6 +87,13 @@ func Run(t *testing.T, seed uint64, f func(c *Cluster)) {
 // that the environment names.
 func Seeds(t *testing.T, n int, f func(c *Cluster)) {
 	t.Helper()
+	if text := os.Getenv(SeedsVariable); text != "" {
+		times, err := strconv.Atoi(text)
+		if err != nil || times < 1 {
+			t.Fatalf("%s=%q is no number above 0", SeedsVariable, text)
+		}
+		n *= times
+	}
 	first, last := uint64(1), uint64(n)
 	if text := os.Getenv(SeedVariable); text != "" {
 		seed, err := strconv.ParseUint(text, 10, 64)

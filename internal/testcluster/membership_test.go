@@ -95,11 +95,12 @@ func TestAManagerRolledBackToAnOldCopyDoesNotHarmTheOthers(t *testing.T) {
 		c.Kill(name)
 		c.Machine(name).Restore(old)
 		c.Restart(name)
-		c.Wait(10 * time.Second)
-		w.Next(testcluster.WriteGap)
-		if c.Machine(name).Running() {
-			return // it has caught up, or check says that it has not
+		// It has voted and acknowledged what it does not know of any more.
+		err := c.Machine(name).Ended(10 * time.Second)
+		if err == nil || !strings.Contains(err.Error(), "older than what it has acknowledged") {
+			c.T().Fatalf("swarmd with an old state ends with %v, want an error that says so", err)
 		}
+		w.Next(testcluster.WriteGap)
 		rejoin(c, name)
 	})
 }
