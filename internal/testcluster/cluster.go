@@ -29,6 +29,9 @@ const (
 	patience = time.Minute
 	// poll is how often a state that nobody announces is looked at.
 	poll = 20 * time.Millisecond
+	// votes is how long a member that has caught up takes at most to become a voter, which
+	// the API does not tell from a learner.
+	votes = time.Second
 	// callLimit is how long one request of the harness itself may take.
 	callLimit = 10 * time.Second
 )
@@ -189,6 +192,7 @@ func (c *Cluster) JoinManager(name string) *Machine {
 	c.Logf("%s joins as a manager", name)
 	m.start()
 	c.AwaitManager(name)
+	c.Wait(votes)
 	return m
 }
 
