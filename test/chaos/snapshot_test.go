@@ -9,10 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
-
-	"google.golang.org/protobuf/proto"
 
 	"skep/api"
 )
@@ -20,8 +19,10 @@ import (
 const (
 	chunk         = 500_000 // bytes of each config
 	interruptions = 5
-	// fewEntries is how long the log may be: whoever joins gets a snapshot then.
-	fewEntries = 100
+	// entries is more than a leader keeps in its log: whoever joins gets a snapshot.
+	entries = 22_000
+	// hardly is how long a write may wait for somebody who only joins.
+	hardly = time.Second
 )
 
 // Fault 34: a manager joins a swarm whose state is 100 MB (-short: 10 MB) over a link of 10
@@ -40,11 +41,6 @@ func TestALargeSnapshotGoesOnWhereItWasInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	cluster := list.Clusters[0]
-	spec := proto.Clone(cluster.GetSpec()).(*api.ClusterSpec)
-	spec.Raft.SnapshotInterval, spec.Raft.LogEntriesForSlowFollowers = fewEntries, 10
-	if _, err := control.UpdateCluster(ctx, &api.UpdateClusterRequest{ClusterId: cluster.Id, ClusterVersion: cluster.GetMeta().GetVersion(), Spec: spec}); err != nil {
-		t.Fatal(err)
-	}
 	for i := range size / chunk {
 		data := make([]byte, chunk)
 		_, _ = rand.Read(data) // never fails
@@ -52,10 +48,8 @@ func TestALargeSnapshotGoesOnWhereItWasInterrupted(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for i := range 2 * fewEntries {
-		if _, err := create(ctx, control, fmt.Sprintf("small-%d", i), ""); err != nil {
-			t.Fatal(err)
-		}
+	if err := fill(ctx, leader); err != nil {
+		t.Fatal(err)
 	}
 	before, err := leader.memory("VmRSS:")
 	if err != nil {
@@ -79,7 +73,9 @@ func TestALargeSnapshotGoesOnWhereItWasInterrupted(t *testing.T) {
 		since := time.Now()
 		_, err := create(ctx, control, fmt.Sprintf("meanwhile-%d", written), "")
 		slowest = max(slowest, time.Since(since))
-		written++
+		if err == nil {
+			written++
+		}
 		return err
 	}
 	for i := range interruptions {
@@ -136,13 +132,42 @@ func TestALargeSnapshotGoesOnWhereItWasInterrupted(t *testing.T) {
 	if most := before + 4*int64(size) + 100_000_000; peak > most {
 		t.Errorf("the leader took %d bytes of memory, at most %d were expected", peak, most)
 	}
+	if slowest > hardly {
+		t.Errorf("a write took %v while a manager joined, at most %v was expected", slowest, hardly)
+	}
 	objects, err := Objects(ctx, joiner.clients().Control)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := size/chunk + 2*fewEntries + written; len(objects) != want {
+	if want := size/chunk + entries + written; len(objects) != want {
 		t.Errorf("the manager that joined has %d objects, not %d", len(objects), want)
 	}
+}
+
+// fill makes the log so long that the leader writes snapshots.
+func fill(ctx context.Context, n *Node) error {
+	var next atomic.Int64
+	errs := make(chan error, writers)
+	for range writers {
+		go func() {
+			for {
+				i := next.Add(1)
+				if i > entries {
+					errs <- nil
+					return
+				}
+				if _, err := create(ctx, n.clients().Control, fmt.Sprintf("small-%d", i), ""); err != nil {
+					errs <- err
+					return
+				}
+			}
+		}()
+	}
+	var all error
+	for range writers {
+		all = errors.Join(all, <-errs)
+	}
+	return all
 }
 
 // memory returns a line of /proc/PID/status in bytes.
