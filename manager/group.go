@@ -34,6 +34,15 @@ func (g group) Members() []*api.RaftMember { return g.status().Members }
 // Removed are the raft ids of those who were members.
 func (g group) Removed() []uint64 { return g.status().Removed }
 
+// opinionated are the raft ids of the members, and of who leads.
+func (g group) opinionated() (ids []uint64, leader uint64) {
+	status := g.status()
+	for _, member := range status.Members {
+		ids = append(ids, member.GetRaftId())
+	}
+	return ids, status.Leader
+}
+
 // Changed returns a channel that is closed when something of that may have changed.
 func (g group) Changed() <-chan struct{} {
 	if node := g.m.raft.Load(); node != nil {

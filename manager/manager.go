@@ -70,7 +70,9 @@ type Manager struct {
 	raft      atomic.Pointer[raft.Node]
 	transport *transport.Transport
 	conns     conns
-	metrics   *loop.Metrics
+	// divergence compares the state with that of the others.
+	divergence *divergence
+	metrics    *loop.Metrics
 	// serving is whether this manager leads and answers what only a leader may.
 	serving watched[bool]
 	// leader is who leads, this manager only when it serves.
@@ -105,7 +107,8 @@ func New(cfg Config) (*Manager, error) {
 	}
 	m := &Manager{cfg: cfg, stopping: make(chan struct{}), conns: conns{dial: cfg.Dial}}
 	m.store = store.New(store.Config{Now: cfg.Now, Logger: cfg.Log, Metrics: cfg.Metrics})
-	m.replica = &replica{store: m.store}
+	m.divergence = newDivergence(group{m}.ID, group{m}.opinionated, func(index uint64, hash []byte) { m.transport.Announce(index, hash) }, cfg.Log)
+	m.replica = &replica{store: m.store, compare: m.divergence.reached}
 	if cfg.Metrics != nil {
 		var err error
 		if m.metrics, err = loop.NewMetrics(cfg.Metrics); err != nil {
@@ -247,6 +250,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	group.Go(func() error { return m.leadWhenElected(ctx) })
 	group.Go(func() error { m.watchLeader(ctx); return nil })
 	group.Go(func() error { m.announce(ctx); return nil })
+	group.Go(func() error { return m.divergence.Run(ctx) })
 	err := group.Wait()
 	stop()
 	err = errors.Join(err, carrier.Wait())

@@ -13,10 +13,26 @@ type replica struct {
 	store *store.Store
 	// term is the one this manager leads in, 0 while it does not.
 	term watched[uint64]
+	// compare is given the state after each entry whose index is a multiple of
+	// digestInterval; nil compares nothing.
+	compare func(index uint64, state *store.Snapshot)
+	// last is the entry that the state is known to be after, if placed: it is not known right
+	// after a state was restored.
+	last   uint64
+	placed bool
+}
+
+// passed tells that the state is as it is up to index, and no entry in between changed it.
+func (r *replica) passed(index uint64) {
+	if due := index / digestInterval * digestInterval; r.placed && due > r.last && r.compare != nil {
+		r.compare(due, r.store.Read())
+	}
+	r.last, r.placed = index, true
 }
 
 func (r *replica) Apply(entries []raft.Entry) error {
 	for _, e := range entries {
+		r.passed(e.Index - 1)
 		if err := r.store.Apply(e.Index, e.Term, e.Data); err != nil {
 			return err
 		}
@@ -24,7 +40,10 @@ func (r *replica) Apply(entries []raft.Entry) error {
 	return nil
 }
 
-func (r *replica) Applied(index, term uint64) { r.store.Applied(index, term) }
+func (r *replica) Applied(index, term uint64) {
+	r.store.Applied(index, term)
+	r.passed(index)
+}
 
 func (r *replica) Refused(data [][]byte) { r.store.Refused(data) }
 
@@ -42,4 +61,7 @@ func (r *replica) End() { r.store.End() }
 
 func (r *replica) Snapshot() (raft.Snapshot, error) { return r.store.Read(), nil }
 
-func (r *replica) Restore(from io.Reader) error { return r.store.Restore(from) }
+func (r *replica) Restore(from io.Reader) error {
+	r.placed = false
+	return r.store.Restore(from)
+}

@@ -1,0 +1,202 @@
+package manager
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"google.golang.org/protobuf/proto"
+
+	"skep/api"
+	"skep/raft"
+	"skep/store"
+)
+
+// comparing is managers that apply the same log, and tell each other what they hold.
+type comparing struct {
+	members  []*replica
+	compares []*divergence
+	ended    []chan error
+}
+
+// newComparing begins n managers, with raft ids from 1 on; 1 leads.
+func newComparing(ctx context.Context, n int) *comparing {
+	c := &comparing{}
+	ids := make([]uint64, n)
+	for i := range n {
+		ids[i] = uint64(i + 1)
+		d := newDivergence(func() uint64 { return ids[i] }, func() ([]uint64, uint64) { return ids, 1 }, func(index uint64, hash []byte) {
+			for j, other := range c.compares {
+				if i != j {
+					other.heard(ids[i], index, hash)
+				}
+			}
+		}, slog.New(slog.DiscardHandler))
+		c.compares = append(c.compares, d)
+		c.members = append(c.members, &replica{store: store.New(store.Config{}), compare: d.reached})
+		c.ended = append(c.ended, make(chan error, 1))
+	}
+	for i, d := range c.compares {
+		go func() { c.ended[i] <- d.Run(ctx) }()
+	}
+	return c
+}
+
+// entry returns one that writes a config.
+func entry(t *testing.T, name string) []byte {
+	t.Helper()
+	b, err := proto.Marshal(&api.InternalRaftRequest{Action: []*api.StoreAction{{
+		Action: api.StoreActionKind_STORE_ACTION_CREATE,
+		Target: &api.StoreAction_Config{Config: &api.Config{Id: name, Spec: &api.ConfigSpec{Annotations: &api.Annotations{Name: name}}}},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// apply has all apply entries from to to; the one at index canary comes out another one on
+// the members of wrong.
+func (c *comparing) apply(t *testing.T, from, to, canary uint64, wrong ...int) {
+	t.Helper()
+	for i, r := range c.members {
+		for index := from; index <= to; index++ {
+			data := entry(t, fmt.Sprint("c", index%300))
+			for _, w := range wrong {
+				if w == i && index == canary {
+					data = entry(t, "canary")
+				}
+			}
+			if index%7 != 0 { // some are for raft alone
+				if err := r.Apply([]raft.Entry{{Index: index, Term: 1, Data: data}}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if index%5 == 0 || index == to {
+				r.Applied(index, 1)
+			}
+		}
+	}
+	synctest.Wait()
+}
+
+func TestTheManagerWhoseStateDiffersStopsWithinOneInterval(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		managers int
+		wrong    []int // from 0 on; 0 leads
+		stops    []int
+		why      string
+	}{
+		"one of three":          {3, []int{2}, []int{2}, "2 of 3 managers agree"},
+		"the leader of three":   {3, []int{0}, []int{0}, "2 of 3 managers agree"},
+		"two of five":           {5, []int{1, 3}, []int{1, 3}, "3 of 5 managers agree"},
+		"the follower of two":   {2, []int{1}, []int{1}, "no other manager to tell"},
+		"the leader of two":     {2, []int{0}, []int{1}, "no other manager to tell"},
+		"nobody":                {3, nil, nil, ""},
+		"nobody of one manager": {1, nil, nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				g := newComparing(ctx, c.managers)
+				g.apply(t, 1, 3*digestInterval, 2*digestInterval+10, c.wrong...)
+				stopped := map[int]error{}
+				for i, ended := range g.ended {
+					select {
+					case stopped[i] = <-ended:
+					default:
+					}
+				}
+				if len(stopped) != len(c.stops) {
+					t.Errorf("%v stopped, want %v", stopped, c.stops)
+				}
+				for _, i := range c.stops {
+					if err := stopped[i]; err == nil || !strings.Contains(err.Error(), c.why) || !strings.Contains(err.Error(), "let it join again") {
+						t.Errorf("manager %d ended with %v, want %q and what to do", i, err, c.why)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestOfThreeManagersWithOneAwayTheFollowerThatDiffersWaitsForTheThirdFirst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		g := newComparing(ctx, 3)
+		away := g.members[2]
+		g.members = g.members[:2]
+		g.apply(t, 1, digestInterval, 10, 1)
+		select {
+		case err := <-g.ended[1]:
+			t.Fatalf("it did not wait: %v", err)
+		default:
+		}
+		g.members = []*replica{away}
+		g.apply(t, 1, digestInterval, 10, 0) // the third is as the second
+		select {
+		case err := <-g.ended[0]:
+			if err == nil {
+				t.Error("the leader ended without an error")
+			}
+		default:
+			t.Error("the leader goes on, which two others contradict")
+		}
+	})
+}
+
+func TestOfThreeManagersWithOneAwayForLongTheFollowerThatDiffersStops(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		g := newComparing(ctx, 3)
+		g.members = g.members[:2]
+		g.apply(t, 1, digestInterval, 10, 1)
+		if err := <-g.ended[1]; err == nil || !strings.Contains(err.Error(), "the leader's is") {
+			t.Errorf("the follower ended with %v", err)
+		}
+	})
+}
+
+// The index of a restored state is not known until something is applied: nothing is said of it.
+func TestARestoredStateIsComparedFromTheNextIntervalOn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		g := newComparing(ctx, 3)
+		all := g.members
+		g.members = all[:2]
+		g.apply(t, 1, digestInterval+20, 0)
+		var b bytes.Buffer
+		if _, err := all[0].store.Read().WriteTo(&b); err != nil {
+			t.Fatal(err)
+		}
+		if err := all[2].Restore(&b); err != nil {
+			t.Fatal(err)
+		}
+		all[2].Applied(digestInterval+20, 1)
+		g.members = all
+		g.apply(t, digestInterval+21, 4*digestInterval, 0)
+		for i, ended := range g.ended {
+			select {
+			case err := <-ended:
+				t.Errorf("manager %d ended with %v", i, err)
+			default:
+			}
+		}
+		if n := len(g.compares[0].opinions[3*digestInterval].of); n != 3 {
+			t.Errorf("%d managers were compared, want 3", n)
+		}
+	})
+}
