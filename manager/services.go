@@ -100,6 +100,7 @@ func (m *Manager) loops() []loop.Any {
 		reaper.Loop(),
 		reaper.RemovedNodes(),
 		rotator.Roles{Raft: group{m}, Log: m.cfg.Log}.Loop(),
+		rotator.Keys{ClusterID: m.cfg.Identity.ClusterID()}.Loop(),
 		dispatch.Orphans(m.cfg.Identity.NodeID()),
 		rotator.Root{ClusterID: m.cfg.Identity.ClusterID()}.Loop(),
 		m.issuer.Loop(),

@@ -85,7 +85,7 @@ func (k Keys) plan(env *loop.Env, s *store.Snapshot, ids []string, out *loop.Pla
 		}
 		record, known := s.Resources.Get(KeysKind)
 		changed, readable := changedAt(record)
-		complete := len(cluster.GetNetworkBootstrapKeys()) >= keysEach*len(keySubsystems())
+		complete := complete(cluster)
 		if complete && readable && !env.Now.Before(changed.Add(k.Period)) || !complete {
 			next := model.Shallow(cluster)
 			if err := k.step(env, next); err != nil {
@@ -100,6 +100,15 @@ func (k Keys) plan(env *loop.Env, s *store.Snapshot, ids []string, out *loop.Pla
 		remember(env, record, known, out)
 		out.WakeAt(id, env.Now.Add(k.Period))
 	}
+}
+
+// complete reports whether each subsystem has all its keys.
+func complete(c *api.Cluster) bool {
+	count := map[string]int{}
+	for _, key := range c.GetNetworkBootstrapKeys() {
+		count[key.GetSubsystem()]++
+	}
+	return !slices.ContainsFunc(keySubsystems(), func(subsystem string) bool { return count[subsystem] < keysEach })
 }
 
 func changedAt(record *api.Resource) (time.Time, bool) {
@@ -125,7 +134,7 @@ func remember(env *loop.Env, record *api.Resource, known bool, out *loop.Plan[st
 	out.Update(record)
 }
 
-// step gives each subsystem one new key in place of its oldest, or all of them if it has none.
+// step gives each subsystem one new key in place of its oldest, or, if one lacks keys, those.
 func (k Keys) step(env *loop.Env, c *api.Cluster) error {
 	clock := c.GetEncryptionKeyLamportClock()
 	if clock == 0 {
@@ -135,6 +144,7 @@ func (k Keys) step(env *loop.Env, c *api.Cluster) error {
 	for _, key := range keys {
 		clock = max(clock, key.GetLamportTime())
 	}
+	whole := complete(c)
 	for _, subsystem := range keySubsystems() {
 		n, oldest := 0, -1
 		for i, key := range keys {
@@ -146,7 +156,7 @@ func (k Keys) step(env *loop.Env, c *api.Cluster) error {
 				oldest = i
 			}
 		}
-		if n >= keysEach {
+		if whole && n >= keysEach {
 			keys = slices.Delete(keys, oldest, oldest+1)
 			n--
 		}

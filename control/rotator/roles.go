@@ -136,9 +136,9 @@ func (e departure) Do(ctx context.Context, s *store.Store) error {
 		if why := err.Error(); why != told {
 			told = why
 			e.roles.Log.Warn("a manager that is to leave has to stay", "node.id", e.nodeID, "err", err)
-			if err := e.tell(ctx, s, "demotion waits: "+why); err != nil {
-				return err
-			}
+		}
+		if err := e.tell(ctx, s, "demotion waits: "+told); err != nil { // a new session of the node takes it away
+			return err
 		}
 		if !await(ctx, changed) {
 			return ctx.Err()
@@ -200,7 +200,11 @@ func (r Roles) remove(ctx context.Context, nodeID string) error {
 		if m.GetNodeId() != nodeID {
 			continue
 		}
-		if q := model.QuorumWithout(members, m.GetRaftId()); !q.Holds() {
+		q := model.QuorumWithout(members, m.GetRaftId())
+		if q.Left == 0 {
+			return model.Errorf(model.Precondition, "node %s is the last manager, without which nobody would lead the swarm; promote another node", nodeID)
+		}
+		if !q.Holds() {
 			return model.Errorf(model.Precondition, "without node %s %d of %d managers would be reachable, which could not agree on anything; bring the others back, or promote another node", nodeID, q.Reachable, q.Left)
 		}
 		ctx, cancel := context.WithTimeout(ctx, removalTimeout)
