@@ -74,7 +74,7 @@ func ofItself(t *testing.T) *Manager {
 	var raftKey [ca.RaftKeySize]byte
 	_, _ = rand.Read(raftKey[:]) // never fails
 	m, err := New(Config{
-		RaftKey: raftKey,
+		RaftKey:  raftKey,
 		Identity: ca.NewIdentity(root, cert, time.Now), FS: vfs.NewMem(), Dir: "raft",
 		Addr: "127.0.0.1:4242", Founding: &Founding{RootKey: key},
 	})
