@@ -22,7 +22,7 @@ func deployCommand() *cobra.Command {
 			}
 			defer p.close()
 			control := api.NewControlClient(p[0])
-			f, err := startFleet(c.Context(), control, addr, agents)
+			f, err := startFleet(c.Context(), control, agents, addr)
 			if err != nil {
 				return err
 			}

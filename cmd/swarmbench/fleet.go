@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
@@ -24,19 +25,20 @@ const joiners = 64
 // fleet is a number of simulated agents: real certificates, a connection and a
 // session each, tasks that run nothing.
 type fleet struct {
-	nodes map[string]bool
-	stop  context.CancelFunc
-	ended sync.WaitGroup
+	nodes    map[string]bool
+	sessions sessions
+	stop     context.CancelFunc
+	ended    sync.WaitGroup
 }
 
-// startFleet joins n agents to the manager at addr and returns when the manager
-// lists all of them as ready.
-func startFleet(ctx context.Context, control api.ControlClient, addr string, n int) (*fleet, error) {
+// startFleet joins n agents to the swarm of the managers at addrs and returns when
+// it lists all of them as ready. An agent whose session ends asks any of them.
+func startFleet(ctx context.Context, control api.ControlClient, n int, addrs ...string) (*fleet, error) {
 	token, err := workerToken(ctx, control)
 	if err != nil {
 		return nil, err
 	}
-	identities, err := joinAll(ctx, addr, token, n)
+	identities, err := joinAll(ctx, addrs[0], token, n)
 	if err != nil {
 		return nil, err
 	}
@@ -44,11 +46,24 @@ func startFleet(ctx context.Context, control api.ControlClient, addr string, n i
 	f := &fleet{nodes: map[string]bool{}, stop: stop}
 	for i, id := range identities {
 		f.nodes[id.NodeID()] = true
+		managers := client.NewManagers(addrs...)
 		a, err := agent.New(agent.Config{
 			NodeID: id.NodeID(), Executor: fake.New(fake.Config{}), Hostname: fmt.Sprintf("bench-%d", i),
 			Connect: func(context.Context) (grpc.ClientConnInterface, func(error), error) {
+				addr, _ := managers.Pick(rand.Float64()) // it always knows some
 				conn, err := client.Dial(addr, id.ClientCredentials(ca.ManagerOU))
-				return conn, func(error) { _ = conn.Close() }, err
+				if err != nil {
+					return nil, nil, err
+				}
+				began := time.Now()
+				return f.sessions.noting(conn, id.NodeID()), func(error) {
+					if f.sessions.since(id.NodeID(), began) {
+						managers.Succeeded(addr)
+					} else {
+						managers.Failed(addr)
+					}
+					_ = conn.Close()
+				}, nil
 			},
 		})
 		if err != nil {

@@ -108,7 +108,7 @@ func measureIdle(ctx context.Context, control api.ControlClient, addr string, pi
 	if err != nil {
 		return load{}, err
 	}
-	f, err := startFleet(ctx, control, addr, agents)
+	f, err := startFleet(ctx, control, agents, addr)
 	if err != nil {
 		return load{}, err
 	}

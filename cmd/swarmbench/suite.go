@@ -62,17 +62,18 @@ type swarm struct {
 	dir          string
 	addr, socket string
 	executor     string
+	join         []string // flags that let it join others
 	pool         pool
 	control      api.ControlClient
 }
 
 // swarm starts a new manager.
-func (s *suite) newSwarm(ctx context.Context, executor string) (*swarm, error) {
+func (s *suite) newSwarm(ctx context.Context, executor string, join ...string) (*swarm, error) {
 	dir, err := os.MkdirTemp("", "swarmbench")
 	if err != nil {
 		return nil, err
 	}
-	w := &swarm{suite: s, dir: dir, socket: filepath.Join(dir, "swarmd.sock"), executor: executor}
+	w := &swarm{suite: s, dir: dir, socket: filepath.Join(dir, "swarmd.sock"), executor: executor, join: join}
 	if w.addr, err = freeAddr(); err == nil {
 		err = w.start(ctx)
 	}
@@ -84,19 +85,35 @@ func (s *suite) newSwarm(ctx context.Context, executor string) (*swarm, error) {
 
 // start starts the manager and returns when it has answered.
 func (w *swarm) start(ctx context.Context) (err error) {
-	if w.child, err = start(ctx, w.socket, w.suite.swarmd, "--state-dir", filepath.Join(w.dir, "state"), "--listen-control-api", w.socket,
-		"--listen-remote-api", w.addr, "--executor", w.executor, "--log-level", "error"); err != nil {
+	if w.child, err = start(ctx, w.socket, w.suite.swarmd, append([]string{
+		"--state-dir", filepath.Join(w.dir, "state"), "--listen-control-api", w.socket,
+		"--listen-remote-api", w.addr, "--executor", w.executor, "--log-level", "error",
+	}, w.join...)...); err != nil {
 		return err
 	}
 	if w.pool, err = dialSocket(w.socket, 1); err != nil {
 		return err
 	}
 	w.control = api.NewControlClient(w.pool[0])
-	r, err := w.control.ListNodes(ctx, &api.ListNodesRequest{})
-	if err == nil && len(r.Nodes) == 0 {
-		err = errors.New("check failed: a manager that answers lists no node")
+	return w.awaitAnswer(ctx)
+}
+
+// awaitAnswer asks until the manager answers: one that joins others, or was killed,
+// has its socket before it has a leader.
+func (w *swarm) awaitAnswer(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		r, err := w.control.ListNodes(ctx, &api.ListNodesRequest{})
+		switch {
+		case err == nil && len(r.Nodes) == 0:
+			return errors.New("check failed: a manager that answers lists no node")
+		case err == nil:
+			return nil
+		case sleep(ctx, 5*time.Millisecond) != nil:
+			return fmt.Errorf("no answer within a minute: %w", err)
+		}
 	}
-	return err
 }
 
 // kill ends the manager as a power cut would.
@@ -252,7 +269,7 @@ func (s *suite) deploy(ctx context.Context) error {
 		return err
 	}
 	defer w.end()
-	f, err := startFleet(ctx, w.control, w.addr, s.agents)
+	f, err := startFleet(ctx, w.control, s.agents, w.addr)
 	if err != nil {
 		return err
 	}
