@@ -33,6 +33,7 @@ func suiteCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&s.swarmd, "swarmd", "bin/swarmd", "the manager to start")
 	c.Flags().IntVar(&s.agents, "agents", 1000, "how many agents")
+	c.Flags().StringVar(&s.only, "only", "", "measure this alone: start, empty, writes, writes3, certs, deploy, process, idle or failover")
 	c.Flags().DurationVar(&s.each, "each", 3*time.Second, "how long each rate is measured")
 	return c
 }
@@ -40,6 +41,7 @@ func suiteCommand() *cobra.Command {
 // suite starts a manager for each measurement, in a directory of its own.
 type suite struct {
 	swarmd string
+	only   string
 	agents int
 	each   time.Duration
 	report func(result) error
@@ -47,12 +49,39 @@ type suite struct {
 }
 
 func (s *suite) run(ctx context.Context) error {
-	for _, measure := range []func(context.Context) error{s.start, s.empty, s.writes, s.certs, s.deploy, s.process, s.idle} {
-		if err := measure(ctx); err != nil {
-			return err
+	known := false
+	for _, part := range []struct {
+		name    string
+		measure func(context.Context) error
+	}{
+		{"start", s.start},
+		{"empty", s.empty},
+		{"writes", s.writes},
+		{"writes3", s.replicated},
+		{"certs", s.certs},
+		{"deploy", s.deploy},
+		{"process", s.process},
+		{"idle", s.idle},
+		{"failover", s.failover},
+	} {
+		if s.only != "" && s.only != part.name {
+			continue
+		}
+		known = true
+		if err := part.measure(ctx); err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
 		}
 	}
+	if !known {
+		return fmt.Errorf("nothing is called %q, see --help", s.only)
+	}
 	return nil
+}
+
+// failover measures the failover of as many tasks as are promised.
+func (s *suite) failover(ctx context.Context) error {
+	f := failover{suite: s, tasks: 50_000, kills: 10, stops: 3}
+	return f.run(ctx)
 }
 
 // swarm is a manager under measurement.
