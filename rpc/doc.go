@@ -13,6 +13,11 @@
 //     kinds become codes in one place. A panic fails its own request only.
 //   - A request whose route needs a leader waits for one until its deadline, at
 //     most LeaderWait, woken by the election, then answers Unavailable.
+//   - A request passed on to the leader is the original caller's there, of the socket
+//     the manager's own. It is repeated only where nothing was done; a write whose
+//     connection broke off after it was sent has an unknown outcome.
+//   - A method that is answered locally takes no caller that a manager speaks for.
+//   - A connection whose other end is gone is closed within 15 seconds.
 //
 // A server owns a few goroutines from NewServer on. Stop ends them, also when it
 // never served, and waits for handlers.

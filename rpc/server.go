@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 )
 
 const (
@@ -29,6 +30,12 @@ const (
 	streamWorkers = 128
 	// connectTimeout bounds how long a new connection may take until it speaks HTTP/2.
 	connectTimeout = 20 * time.Second
+	// A connection that is silent for keepaliveTime is asked for a sign of life; one
+	// that gives none within keepaliveTimeout is closed, and its requests end.
+	keepaliveTime    = 10 * time.Second
+	keepaliveTimeout = 5 * time.Second
+	// clientPings is how often a client may ask the same at most.
+	clientPings = 2 * time.Second
 )
 
 // Config is what a server is made of.
@@ -99,6 +106,8 @@ func NewServer(cfg Config, register ...func(grpc.ServiceRegistrar)) (*grpc.Serve
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.ConnectionTimeout(connectTimeout),
 		grpc.WaitForHandlers(true),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: clientPings, PermitWithoutStream: true}),
 		grpc.UnknownServiceHandler(s.unknown),
 		grpc.ChainUnaryInterceptor(s.recoverUnary, s.observeUnary, s.admitUnary),
 		grpc.ChainStreamInterceptor(s.recoverStream, s.observeStream, s.admitStream),
