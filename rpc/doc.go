@@ -9,6 +9,10 @@
 //     identity for the unix socket. Whether they may is asked of the
 //     certificate and of the store, for each request, and again for each message
 //     that goes out on a stream.
+//   - A stream ends when its caller, or the manager that passes it on, is removed or
+//     demoted so that it may not have it any more, at once, also when nothing is said
+//     on it: with PermissionDenied, or Canceled where the handler waits for a message.
+//     A connection ends with the certificate of its client.
 //   - Handlers return errors of package model (or gRPC statuses of their own);
 //     kinds become codes in one place. A panic fails its own request only.
 //   - A request whose route needs a leader waits for one until its deadline, at

@@ -54,23 +54,33 @@ func (s *server) admitStream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 	if err != nil {
 		return err
 	}
-	stays := func() error { return s.stays(ss.Context(), info.FullMethod) }
+	id := Caller(ctx)
 	if elsewhere != nil {
-		return s.forwardStream(&callerStream{ServerStream: ss, ctx: ctx, stays: func() error { return nil }}, elsewhere, s.methods[info.FullMethod])
+		// The leader is the first to know who may still. Whoever connected here ends with its certificate.
+		stream := &callerStream{ServerStream: ss, ctx: ctx, stays: func() error { return nil }}
+		return s.forwardStream(stream, elsewhere, s.methods[info.FullMethod])
 	}
-	return next(srv, &callerStream{ServerStream: ss, ctx: ctx, stays: stays})
+	stays := func() error { return s.stays(ss.Context(), id, info.FullMethod) }
+	return s.living(ctx, stays, func() error {
+		return next(srv, &callerStream{ServerStream: ss, ctx: ctx, stays: stays})
+	})
 }
 
-// stays returns nil while the caller of a stream may still call its method.
-func (s *server) stays(ctx context.Context, fullMethod string) error {
+// stays returns nil while the caller of a stream may still call its method, as who it
+// was when it began.
+func (s *server) stays(ctx context.Context, began Identity, fullMethod string) error {
 	m := s.methods[fullMethod]
 	if m == nil {
 		return nil
 	}
 	id, err := s.identify(ctx)
-	if err == nil {
-		_, err = s.authorize(id, m)
+	if err != nil {
+		return err
 	}
+	if id.Forwarder != began.Forwarder {
+		return model.Errorf(model.Denied, "node %s, which passes on what node %s asks, is no manager any more: ask another manager", began.Forwarder, began.NodeID)
+	}
+	_, err = s.authorize(id, m)
 	return err
 }
 

@@ -57,7 +57,8 @@ func (s swarm) node(t testing.TB, id string, role api.NodeRole) {
 	s.write(t, func(tx *store.Tx) error { return tx.Create(&api.Node{Id: id, Role: role}) })
 }
 
-func (s swarm) identity(t testing.TB, id, org string, role api.NodeRole) *ca.Identity {
+// identity is that of a node whose certificate lives as long as usual, or as it is told.
+func (s swarm) identity(t testing.TB, id, org string, role api.NodeRole, lives ...time.Duration) *ca.Identity {
 	t.Helper()
 	key, err := ca.NewKey()
 	if err != nil {
@@ -67,7 +68,7 @@ func (s swarm) identity(t testing.TB, id, org string, role api.NodeRole) *ca.Ide
 	if err != nil {
 		t.Fatal(err)
 	}
-	chain, err := s.signer.Sign(request, ca.Subject{NodeID: id, Org: org, Role: role}, time.Now(), 0)
+	chain, err := s.signer.Sign(request, ca.Subject{NodeID: id, Org: org, Role: role}, time.Now(), append(lives, 0)[0])
 	if err != nil {
 		t.Fatal(err)
 	}

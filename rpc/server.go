@@ -72,6 +72,7 @@ type Config struct {
 type server struct {
 	cfg     Config
 	methods map[string]*method
+	live    *live
 }
 
 // NewServer returns a server with the services that register adds. It fails
@@ -96,9 +97,10 @@ func NewServer(cfg Config, register ...func(grpc.ServiceRegistrar)) (*grpc.Serve
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &server{cfg: cfg, methods: make(map[string]*method)}
+	s := &server{cfg: cfg, methods: make(map[string]*method), live: newLive(cfg.Authorizer)}
 	g := grpc.NewServer(
-		grpc.Creds(newPolitely(cfg.Credentials)),
+		grpc.Creds(newPolitely(&lapsing{TransportCredentials: cfg.Credentials, now: cfg.Now})),
+		grpc.InTapHandle(s.tap),
 		grpc.MaxRecvMsgSize(MaxReceive),
 		grpc.MaxConcurrentStreams(cfg.MaxStreams),
 		grpc.ReadBufferSize(readBuffer),
