@@ -324,3 +324,122 @@ func TestAReadIsJudgedByTheStateThatItReads(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+func TestAWorkerThatForgesWhomItAsksForIsItself(t *testing.T) {
+	t.Parallel()
+	m := newManagers(t)
+	var seen Identity
+	m.served[0].sessions = func(s grpc.ServerStreamingServer[api.SessionMessage]) error {
+		seen = Caller(s.Context())
+		return s.Send(&api.SessionMessage{})
+	}
+	forged := metadata.AppendToOutgoingContext(t.Context(), metaForwarded, "true", metaNode, "m3", metaOrg, org, metaRole, ca.ManagerOU)
+	session, err := dial(t, m.addrs[0], m.identity(t, "worker", org, api.NodeRole_WORKER)).Dispatcher.Session(forged, &api.SessionRequest{})
+	if err == nil {
+		_, err = session.Recv()
+	}
+	if err != nil || seen.NodeID != "worker" || seen.Forwarder != "" || seen.Is(ca.ManagerOU) {
+		t.Errorf("it is seen as %+v, error %v", seen, err)
+	}
+}
+
+func TestWhoGivesUpAtAFollowerGivesUpAtTheLeader(t *testing.T) {
+	t.Parallel()
+	m := newManagers(t)
+	began, ended := make(chan struct{}), make(chan error)
+	wait := func(ctx context.Context) error {
+		began <- struct{}{}
+		<-ctx.Done()
+		ended <- ctx.Err()
+		return ctx.Err()
+	}
+	m.served[0].remove = wait
+	m.served[0].sessions = func(s grpc.ServerStreamingServer[api.SessionMessage]) error { return wait(s.Context()) }
+	c := dial(t, m.addrs[1], m.ids[2])
+	for name, call := range map[string]func(context.Context) error{
+		"unary": func(ctx context.Context) error {
+			_, err := c.Control.RemoveService(ctx, &api.RemoveServiceRequest{})
+			return err
+		},
+		"stream": func(ctx context.Context) error {
+			s, err := c.Dispatcher.Session(ctx, &api.SessionRequest{})
+			if err == nil {
+				_, err = s.Recv()
+			}
+			return err
+		},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		result := make(chan error, 1)
+		go func() { result <- call(ctx) }()
+		<-began
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: at the leader it ends with %v", name, err)
+		}
+		if err := <-result; status.Code(err) != codes.Canceled {
+			t.Errorf("%s: the caller hears %v", name, err)
+		}
+	}
+}
+
+func TestHeadersAndTrailersOfTheLeaderComeBackOnStreamsToo(t *testing.T) {
+	t.Parallel()
+	m := newManagers(t)
+	m.served[0].sessions = func(s grpc.ServerStreamingServer[api.SessionMessage]) error {
+		s.SetTrailer(metadata.Pairs("last", "word"))
+		return s.SendHeader(metadata.Pairs("first", "word"))
+	}
+	m.served[0].remove = func(ctx context.Context) error { return grpc.SetTrailer(ctx, metadata.Pairs("last", "word")) }
+	c := dial(t, m.addrs[1], m.ids[2])
+	session, err := c.Dispatcher.Session(t.Context(), &api.SessionRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	header, err := session.Header()
+	if err != nil || first(header, "first") != "word" {
+		t.Errorf("headers %v, error %v", header, err)
+	}
+	if _, err := session.Recv(); !errors.Is(err, io.EOF) || first(session.Trailer(), "last") != "word" {
+		t.Errorf("trailers %v, error %v", session.Trailer(), err)
+	}
+	var trailer metadata.MD
+	if _, err := c.Control.RemoveService(t.Context(), &api.RemoveServiceRequest{}, grpc.Trailer(&trailer)); err != nil || first(trailer, "last") != "word" {
+		t.Errorf("of a unary call: trailers %v, error %v", trailer, err)
+	}
+}
+
+func TestAStreamWhoseLeaderGoesAwayAdvisesAnotherTry(t *testing.T) {
+	t.Parallel()
+	m := newManagers(t)
+	m.served[0].sessions = func(s grpc.ServerStreamingServer[api.SessionMessage]) error {
+		if err := s.Send(&api.SessionMessage{}); err != nil {
+			return err
+		}
+		<-s.Context().Done()
+		return s.Context().Err()
+	}
+	m.served[2].sessions = func(s grpc.ServerStreamingServer[api.SessionMessage]) error {
+		return s.Send(&api.SessionMessage{SessionId: "of the next leader"})
+	}
+	c := dial(t, m.addrs[1], m.identity(t, "worker", org, api.NodeRole_WORKER))
+	session, err := c.Dispatcher.Session(t.Context(), &api.SessionRequest{})
+	if err == nil {
+		_, err = session.Recv()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.lead(2)
+	_ = (*m.places[1].link.Load()).Close()
+	if _, err := session.Recv(); status.Code(err) != codes.Unavailable || !advised(status.Convert(err)) {
+		t.Errorf("the stream ends with %v", err)
+	}
+	session, err = c.Dispatcher.Session(t.Context(), &api.SessionRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if msg, err := session.Recv(); err != nil || msg.GetSessionId() != "of the next leader" {
+		t.Errorf("the next stream says %v, %v", msg, err)
+	}
+}
