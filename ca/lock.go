@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 
 	"skep/model"
 )
@@ -226,8 +227,9 @@ func (f *Files) FinishRotation() error {
 	return f.replaceKey(next.without(pendingHeader))
 }
 
-// ForgetRaftKeys removes the keys of the raft log, durably: for a node that is no manager
-// any more, after its raft directory is gone.
+// ForgetRaftKeys removes the keys of the raft log and the lock, durably: for a node that
+// is no manager any more, after its raft directory is gone. Should it become one again, any
+// version of the cluster object is news.
 func (f *Files) ForgetRaftKeys() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -238,7 +240,19 @@ func (f *Files) ForgetRaftKeys() error {
 	if err != nil {
 		return err
 	}
-	return f.replaceKey(file.without(raftKeyHeader).without(pendingHeader).without(rotateHeader))
+	headers := []string{raftKeyHeader, pendingHeader, rotateHeader, versionHeader, exposedHeader}
+	if file.kek == nil && !slices.ContainsFunc(headers, func(name string) bool { _, ok := file.headers[name]; return ok }) {
+		return nil
+	}
+	for _, name := range headers {
+		file = file.without(name)
+	}
+	file.kek = nil
+	if err := f.replaceKey(file); err != nil {
+		return err
+	}
+	f.keks = nil
+	return nil
 }
 
 // replaceKey makes file the key file, durably.
