@@ -28,6 +28,8 @@ const (
 type Founding struct {
 	RootKey      []byte
 	Availability api.NodeSpec_Availability
+	// UnlockKey locks the managers from the beginning, unless it is zero.
+	UnlockKey ca.UnlockKey
 }
 
 // found writes the cluster object and this manager's own node, if the swarm has
@@ -41,7 +43,7 @@ func (m *Manager) found(ctx context.Context) error {
 	if m.cfg.Founding == nil {
 		return fmt.Errorf("the swarm's log holds no cluster %s: the raft directory was replaced or emptied; restore it from a backup, or start over with an empty state directory", id.ClusterID())
 	}
-	cluster, err := newCluster(id, m.cfg.Founding.RootKey)
+	cluster, err := newCluster(id, m.cfg.Founding)
 	if err != nil {
 		return err
 	}
@@ -53,10 +55,14 @@ func (m *Manager) found(ctx context.Context) error {
 	})
 }
 
-func newCluster(id *ca.Identity, rootKey []byte) (*api.Cluster, error) {
-	root, err := ca.NewRootCA(id.Root(), rootKey)
+func newCluster(id *ca.Identity, founding *Founding) (*api.Cluster, error) {
+	root, err := ca.NewRootCA(id.Root(), founding.RootKey)
 	if err != nil {
 		return nil, err
+	}
+	var unlock []*api.EncryptionKey
+	if key := founding.UnlockKey; !key.IsZero() {
+		unlock = []*api.EncryptionKey{{Subsystem: ca.ManagerOU, Key: key.Bytes()}}
 	}
 	return &api.Cluster{
 		Id: id.ClusterID(),
@@ -67,9 +73,10 @@ func newCluster(id *ca.Identity, rootKey []byte) (*api.Cluster, error) {
 			Dispatcher:       &api.DispatcherConfig{HeartbeatPeriod: durationpb.New(heartbeatPeriod)},
 			CaConfig:         &api.CAConfig{NodeCertExpiry: durationpb.New(ca.DefaultLifetime)},
 			TaskDefaults:     &api.TaskDefaults{},
-			EncryptionConfig: &api.EncryptionConfig{},
+			EncryptionConfig: &api.EncryptionConfig{AutoLockManagers: unlock != nil},
 		},
-		RootCa: root,
+		RootCa:     root,
+		UnlockKeys: unlock,
 	}, nil
 }
 

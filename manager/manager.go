@@ -36,6 +36,9 @@ type Config struct {
 	FS      vfs.FS
 	Dir     string
 	RaftKey [ca.RaftKeySize]byte
+	// OldRaftKeys are other keys that the log may be encrypted with, while a rotation to
+	// RaftKey is not finished.
+	OldRaftKeys [][ca.RaftKeySize]byte
 	// Addr is the address that other nodes reach this manager at.
 	Addr string
 	// Founding is set until the swarm is founded, by its first manager only. A manager
@@ -147,7 +150,7 @@ func New(cfg Config) (*Manager, error) {
 // open opens the log, or makes one: that of a new group, or of the one that let it join.
 func (m *Manager) open(join *raft.JoinInfo) error {
 	node, err := raft.New(raft.Config{
-		FS: m.cfg.FS, Dir: m.cfg.Dir, Key: m.cfg.RaftKey,
+		FS: m.cfg.FS, Dir: m.cfg.Dir, Key: m.cfg.RaftKey, OldKeys: m.cfg.OldRaftKeys,
 		NodeID: m.cfg.Identity.NodeID(), Addr: m.cfg.Addr, Join: join, ForceNew: m.cfg.ForceNew && join == nil, Transport: m.transport,
 		StateMachine: m.replica, Log: m.cfg.Log, Metrics: m.cfg.Metrics,
 	})
@@ -208,6 +211,16 @@ func (m *Manager) Waits() string {
 
 // Joined reports whether this manager is one of the group and has its log.
 func (m *Manager) Joined() bool { return m.raft.Load() != nil }
+
+// RotateRaftKey has the raft log encrypted with key, which is stored where the next start
+// finds it, and returns nil when nothing on disk needs another. See raft.Node.RotateKey.
+func (m *Manager) RotateRaftKey(ctx context.Context, key [ca.RaftKeySize]byte) error {
+	node := m.raft.Load()
+	if node == nil {
+		return errNoLog()
+	}
+	return node.RotateKey(ctx, key)
+}
 
 // SelfIssue returns a certificate for this manager, whose own has expired, out of its
 // own log, and the root that the log holds. It lives for an hour and is for being let

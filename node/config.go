@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"skep/api"
+	"skep/ca"
 )
 
 // executors are the values of Config.Executor that make sense.
@@ -33,6 +34,12 @@ type Config struct {
 	// JoinAddr and JoinToken are for the first start of a node that joins a swarm.
 	// Without them, and without an identity from an earlier start, it founds one.
 	JoinAddr, JoinToken string
+	// UnlockKey opens what a locked manager has on disk. Without it a locked manager waits
+	// until somebody hands it the key.
+	UnlockKey ca.UnlockKey
+	// AutoLock locks the managers of a swarm that this node founds. Any manager then
+	// tells the key to whoever may ask for it.
+	AutoLock bool
 	// ForceNewCluster makes this manager the only one of its swarm, which keeps everything
 	// else: for when most managers are lost for good.
 	ForceNewCluster bool

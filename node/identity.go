@@ -25,7 +25,6 @@ const (
 // loadIdentity takes who this node is from its state directory. member is false
 // when nothing there says that it ever belonged to a swarm.
 func (n *node) loadIdentity(ctx context.Context) (member bool, err error) {
-	n.files = ca.NewFiles(n.machine.FS, n.dir.join(certificatesDir))
 	root, cert, err := n.files.Load(n.cfg.Now())
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, n.checkNew()
@@ -124,29 +123,30 @@ func (n *node) joiner() *client.Joiner {
 	return &client.Joiner{Managers: n.managers, Version: n.cfg.Version, Now: n.cfg.Now, Log: n.cfg.Log, Dial: n.dialTCP}
 }
 
-// raftKey returns the key of the raft log, a new one for a manager that has no log yet.
-func (n *node) raftKey() ([ca.RaftKeySize]byte, error) {
-	key, ok, err := n.files.RaftKey()
+// raftKeys returns the keys of the raft log, a new one for a manager that has no log yet.
+func (n *node) raftKeys() (ca.RaftKeys, error) {
+	keys, err := n.files.RaftKeys()
 	if err != nil {
-		return key, err
+		return keys, err
 	}
 	had, err := n.dir.load()
 	if err != nil {
-		return key, err
+		return keys, err
 	}
 	found, err := n.dir.has(raftDir)
 	switch {
 	case err != nil:
-		return key, fmt.Errorf("look for the log of the swarm: %w", err)
+		return keys, fmt.Errorf("look for the log of the swarm: %w", err)
 	case !found && had.RaftID != 0 && n.rootKey == nil:
-		return key, fmt.Errorf("the log of the swarm is missing: %s is gone, and this manager is a member of its group (%x) that must not forget what it has voted for: restore it from a backup, or have this node demoted and removed by another manager ('swarmctl node demote' and 'node rm') and join again with an empty --state-dir", n.dir.join(raftDir), had.RaftID)
-	case ok:
-		return key, nil
+		return keys, fmt.Errorf("the log of the swarm is missing: %s is gone, and this manager is a member of its group (%x) that must not forget what it has voted for: restore it from a backup, or have this node demoted and removed by another manager ('swarmctl node demote' and 'node rm') and join again with an empty --state-dir", n.dir.join(raftDir), had.RaftID)
+	case keys.Write() != nil:
+		return keys, nil
 	case found:
-		return key, fmt.Errorf("the key of the log in %s is missing from the node's key file: restore %s from a backup, or start over with an empty --state-dir", n.dir.join(raftDir), n.dir.join(certificatesDir))
+		return keys, fmt.Errorf("the key of the log in %s is missing from the node's key file: restore %s from a backup, or start over with an empty --state-dir", n.dir.join(raftDir), n.dir.join(certificatesDir))
 	}
-	if _, err := rand.Read(key[:]); err != nil {
-		return key, err
+	keys.Current = new([ca.RaftKeySize]byte)
+	if _, err := rand.Read(keys.Current[:]); err != nil {
+		return keys, err
 	}
-	return key, n.files.SetRaftKey(key)
+	return keys, n.files.SetRaftKey(*keys.Current)
 }

@@ -26,6 +26,11 @@ func (j joining) Status(context.Context, *skep.StatusRequest) (*skep.StatusRespo
 	}, nil
 }
 
+// Unlock is for a manager that is locked, which this one is not.
+func (j joining) Unlock(context.Context, *skep.UnlockRequest) (*skep.UnlockResponse, error) {
+	return nil, errNotLocked()
+}
+
 func (j joining) TaskLogs(*skep.TaskLogsRequest, grpc.ServerStreamingServer[skep.TaskLogsResponse]) error {
 	return j.refuse("")
 }

@@ -54,6 +54,11 @@ func (l local) Status(context.Context, *skep.StatusRequest) (*skep.StatusRespons
 	return r, nil
 }
 
+// Unlock is for a manager that is locked, which this one is not.
+func (l local) Unlock(context.Context, *skep.UnlockRequest) (*skep.UnlockResponse, error) {
+	return nil, errNotLocked()
+}
+
 func (l local) TaskLogs(r *skep.TaskLogsRequest, stream grpc.ServerStreamingServer[skep.TaskLogsResponse]) error {
 	if r.GetTaskId() == "" {
 		return model.Errorf(model.Invalid, "the ID of the task is missing")

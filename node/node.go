@@ -100,7 +100,14 @@ func (n *node) run(ctx context.Context) (err error) {
 		return err
 	}
 	n.managers = client.NewManagers(known.Managers...)
+	n.files = ca.NewFiles(n.machine.FS, n.dir.join(certificatesDir))
 	member, err := n.loadIdentity(ctx)
+	if errors.Is(err, ca.ErrLocked) {
+		if err := n.unlock(ctx, known.Managers); err != nil {
+			return err
+		}
+		member, err = n.loadIdentity(ctx)
+	}
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 
 	"skep/api"
+	"skep/ca"
 	"skep/client"
 	"skep/manager"
 	"skep/raft"
@@ -71,6 +72,9 @@ func (n *node) while(ctx context.Context, role api.NodeRole) (context.Context, c
 // work answers on the socket as a worker does, as long as the node is one.
 func (n *node) work(ctx context.Context) error {
 	n.closeRemote()
+	if err := n.retire(ctx); err != nil {
+		return err
+	}
 	ctx, cancel := n.while(ctx, api.NodeRole_WORKER)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
@@ -109,8 +113,11 @@ func (n *node) manage(ctx context.Context) error {
 		}
 		return nil
 	}
-	if demoted := n.identity.Role() == api.NodeRole_WORKER; demoted || errors.Is(err, raft.ErrRemoved) {
-		return n.retire(ctx, demoted)
+	switch {
+	case !n.manages():
+		return nil // work gives up what only managers have
+	case errors.Is(err, raft.ErrRemoved):
+		return n.setAside(ctx)
 	}
 	return err
 }
@@ -146,7 +153,10 @@ func (n *node) newManager(ctx context.Context, listening net.Addr, metrics *leas
 	if alone {
 		n.cfg.Log.WarnContext(ctx, "there is no route to other machines, so none can reach this manager; give --advertise-remote-api", slog.String("addr", addr))
 	}
-	key, err := n.raftKey()
+	if err := n.lockAsOthers(ctx, addr); err != nil {
+		return nil, err
+	}
+	keys, err := n.raftKeys()
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +164,7 @@ func (n *node) newManager(ctx context.Context, listening net.Addr, metrics *leas
 		n.managers = client.NewManagers(addr)
 	}
 	cfg := manager.Config{
-		Identity: n.identity, FS: n.machine.FS, Dir: n.dir.join(raftDir), RaftKey: key,
+		Identity: n.identity, FS: n.machine.FS, Dir: n.dir.join(raftDir), RaftKey: *keys.Write(), OldRaftKeys: keys.Read(),
 		Addr: addr, Now: n.cfg.Now, Log: n.cfg.Log, Version: n.cfg.Version,
 		Dial: n.dialManager, Connect: n.machine.Dial, Managers: n.otherManagers(addr), Opened: n.raftOpened,
 		ForceNew: n.cfg.ForceNewCluster && !n.forced,
@@ -164,6 +174,11 @@ func (n *node) newManager(ctx context.Context, listening net.Addr, metrics *leas
 	}
 	if n.rootKey != nil {
 		cfg.Founding = &manager.Founding{RootKey: n.rootKey, Availability: n.cfg.Availability}
+		if n.cfg.AutoLock {
+			if cfg.Founding.UnlockKey, err = ca.NewUnlockKey(); err != nil {
+				return nil, err
+			}
+		}
 	}
 	m, err := manager.New(cfg)
 	if err != nil {
@@ -231,6 +246,7 @@ func (n *node) runManager(ctx context.Context, m *manager.Manager, remote net.Li
 	if n.rootKey != nil {
 		group.Go(func() error { return n.forgetRootKey(running, m) })
 	}
+	n.keepLock(running, m, group.Go)
 	select {
 	case <-ctx.Done():
 		n.wind(m, gate)
@@ -277,26 +293,39 @@ func (n *node) forgetRootKey(ctx context.Context, m *manager.Manager) error {
 	return nil
 }
 
-// retire gives up the log of a manager that is none any more, or that the others have
-// removed: it must not come back under its raft id. One that was removed is again what the
-// swarm says it is: a new member of the group, or a worker as soon as its session tells. Its
-// log is set aside and not removed, since only a certificate shows what the swarm as a whole
-// has decided.
-func (n *node) retire(ctx context.Context, demoted bool) error {
+// setAside gives up the log of a manager that the others have removed: it must not come
+// back under its raft id. It is again what the swarm says it is: a new member of the group,
+// or a worker as soon as its session tells. Its log is set aside and not removed, since only
+// a certificate shows what the swarm as a whole has decided.
+func (n *node) setAside(ctx context.Context) error {
 	if err := n.dir.edit(func(s *state) bool { s.RaftID = 0; return true }); err != nil {
 		return err
 	}
-	if !demoted {
-		n.cfg.Log.InfoContext(ctx, "this manager was removed from its group; its log is set aside", slog.String("dir", n.dir.join(removedDir)))
-		return n.dir.setAside(raftDir, removedDir)
+	n.cfg.Log.InfoContext(ctx, "this manager was removed from its group; its log is set aside", slog.String("dir", n.dir.join(removedDir)))
+	return n.dir.setAside(raftDir, removedDir)
+}
+
+// retire gives up what only managers have, once this node's certificate says that it is
+// none: its place in the group, the log, and the key and the lock that guarded it. The last
+// run may have ended in between, so a worker that starts does it, too.
+func (n *node) retire(ctx context.Context) error {
+	had := false
+	if err := n.dir.edit(func(s *state) bool {
+		had = s.RaftID != 0
+		s.RaftID = 0
+		return had
+	}); err != nil {
+		return err
 	}
 	for _, name := range []string{raftDir, removedDir} {
 		if err := n.dir.remove(name); err != nil {
 			return fmt.Errorf("remove the log of a manager that is none any more: %w", err)
 		}
 	}
-	n.cfg.Log.InfoContext(ctx, "this node is a worker now", slog.String("node.id", n.identity.NodeID()))
-	return nil
+	if had {
+		n.cfg.Log.InfoContext(ctx, "this node is a worker now", slog.String("node.id", n.identity.NodeID()))
+	}
+	return n.files.ForgetRaftKeys()
 }
 
 // answer serves the socket until stop, which leaves it open for who comes next.

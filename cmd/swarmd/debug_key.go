@@ -1,13 +1,11 @@
 package main
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"strings"
 
 	"golang.org/x/term"
 
@@ -42,38 +40,48 @@ func raftKeys(dir, keyFile string, prompt io.Writer) (ca.RaftKeys, error) {
 	return keys, err
 }
 
+// unlockKey returns the key that was given, or asks whoever sits at the terminal.
 func unlockKey(keyFile string, prompt io.Writer) ([]byte, error) {
-	text, from := os.Getenv(unlockKeyVariable), "$"+unlockKeyVariable
+	key, err := givenUnlockKey("", keyFile)
+	if err != nil || !key.IsZero() {
+		return key.Bytes(), err
+	}
 	stdin := int(os.Stdin.Fd())
-	switch {
-	case keyFile != "":
-		data, err := os.ReadFile(keyFile)
-		if err != nil {
-			return nil, fmt.Errorf("--unlock-key-file: %w", err)
-		}
-		text, from = string(data), "--unlock-key-file"
-	case text != "":
-	case term.IsTerminal(stdin):
-		fmt.Fprint(prompt, "Unlock key: ")
-		data, err := term.ReadPassword(stdin)
-		fmt.Fprintln(prompt)
-		if err != nil {
-			return nil, fmt.Errorf("read the unlock key: %w", err)
-		}
-		text, from = string(data), "what was typed"
-	default:
+	if !term.IsTerminal(stdin) {
 		return nil, fmt.Errorf("%w; give it with --unlock-key-file or $%s", ca.ErrLocked, unlockKeyVariable)
 	}
-	return parseUnlockKey(text, from)
+	fmt.Fprint(prompt, "Unlock key: ")
+	typed, err := term.ReadPassword(stdin)
+	fmt.Fprintln(prompt)
+	if err != nil {
+		return nil, fmt.Errorf("read the unlock key: %w", err)
+	}
+	key, err = ca.ParseUnlockKey(string(typed))
+	return key.Bytes(), err
 }
 
-// parseUnlockKey never says what text is: it may be a key with a typing error.
-func parseUnlockKey(text, from string) ([]byte, error) {
-	const prefix = "SWMKEY-1-"
-	digits, ok := strings.CutPrefix(strings.TrimSpace(text), prefix)
-	kek, err := base64.RawStdEncoding.DecodeString(digits)
-	if !ok || err != nil || len(kek) != 32 {
-		return nil, fmt.Errorf("%s is no unlock key: one begins with %s and has %d characters after that", from, prefix, base64.RawStdEncoding.EncodedLen(32))
+// givenUnlockKey returns the key that a flag holds, or the file that one names, else the
+// environment; none if there is none. Errors do not show what was given: it may be a key
+// with a typing error.
+func givenUnlockKey(text, file string) (ca.UnlockKey, error) {
+	from := "--unlock-key"
+	switch {
+	case text != "" && file != "":
+		return ca.UnlockKey{}, errors.New("--unlock-key and --unlock-key-file: give one of them")
+	case file != "":
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return ca.UnlockKey{}, fmt.Errorf("--unlock-key-file: %w", err)
+		}
+		text, from = string(data), "--unlock-key-file"
+	case text == "":
+		if text, from = os.Getenv(unlockKeyVariable), "$"+unlockKeyVariable; text == "" {
+			return ca.UnlockKey{}, nil
+		}
 	}
-	return kek, nil
+	key, err := ca.ParseUnlockKey(text)
+	if err != nil {
+		return key, fmt.Errorf("%s: %w", from, err)
+	}
+	return key, nil
 }

@@ -25,18 +25,21 @@ func lockKey(ts *testscript.TestScript, neg bool, args []string) {
 func TestAnUnlockKeyIsReadAndNeverShown(t *testing.T) {
 	t.Parallel()
 	const good = "SWMKEY-1-QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE" // 32 times A
-	kek, err := parseUnlockKey(good+"\n", "it")
-	if err != nil || string(kek) != strings.Repeat("A", 32) {
-		t.Errorf("got %q, %v", kek, err)
+	key, err := givenUnlockKey(good, "")
+	if err != nil || string(key.Bytes()) != strings.Repeat("A", 32) {
+		t.Errorf("got %q, %v", key.Bytes(), err)
 	}
-	for _, text := range []string{"", good[:40], "SWMTKN-1-" + good[9:], good + "A", good[9:]} {
-		if _, err := parseUnlockKey(text, "it"); err == nil || text != "" && strings.Contains(err.Error(), text) {
+	for _, text := range []string{" ", good[:40], "SWMTKN-1-" + good[9:], good + "A", good[9:]} {
+		if _, err := givenUnlockKey(text, ""); err == nil || text != " " && strings.Contains(err.Error(), text) || !strings.Contains(err.Error(), "--unlock-key: invalid unlock key") {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
 	file := filepath.Join(t.TempDir(), "key")
 	if err := os.WriteFile(file, []byte(good+"\n"), 0o600); err != nil {
 		t.Fatal(err)
+	}
+	if _, err := givenUnlockKey(good, file); err == nil {
+		t.Error("two keys are one too many")
 	}
 	if kek, err := unlockKey(file, nil); err != nil || len(kek) != 32 {
 		t.Errorf("from a file: %q, %v", kek, err)

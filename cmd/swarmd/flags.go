@@ -22,7 +22,8 @@ type options struct {
 	joinAddr, joinToken                 string
 	availability, hostname, generic     string
 	executor                            string
-	stopTasks, forceNew                 bool
+	unlockKey, unlockKeyFile            string
+	stopTasks, forceNew, autolock       bool
 	logLevel                            string
 	listenMetrics, listenDebug          string
 }
@@ -35,9 +36,14 @@ func command() *cobra.Command {
 		Long: `swarmd makes this machine a node of a swarm. Without --join-addr and without
 state from an earlier run it founds a swarm of its own, of which this machine is
 the manager and the first worker. It stops cleanly on SIGINT and SIGTERM; tasks
-keep running and are found again by the next start, unless --stop-tasks is given.`,
+keep running and are found again by the next start, unless --stop-tasks is given.
+
+A manager that is locked needs the swarm's unlock key when it starts. It is taken
+from --unlock-key-file, --unlock-key or $` + unlockKeyVariable + `. Without one swarmd waits until
+'swarmctl cluster unlock' brings it.`,
 		Example: `  swarmd --state-dir /var/lib/swarmd
   swarmd --state-dir /var/lib/swarmd --join-addr 192.0.2.10:4242 --join-token SWMTKN-1-…
+  swarmd --state-dir /var/lib/swarmd --unlock-key-file /run/keys/swarm
   swarmd --listen-remote-api 127.0.0.1:0 --state-dir ./state --listen-control-api ./swarmd.sock`,
 		Version: version(),
 		Args: func(_ *cobra.Command, args []string) error {
@@ -71,6 +77,9 @@ keep running and are found again by the next start, unless --stop-tasks is given
 	f.StringVar(&o.hostname, "hostname", "", "`NAME` of this node (default: the machine's)")
 	f.StringVar(&o.generic, "generic-node-resources", "", "other resources `KIND=VALUE` of this node: fpga=2,gpu=U1,gpu=U2")
 	f.StringVar(&o.executor, "executor", "process", "`EXECUTOR` of tasks: process, docker or none")
+	f.BoolVar(&o.autolock, "autolock", false, "lock the managers of the swarm that is founded, see 'swarmctl cluster unlock-key'")
+	f.StringVar(&o.unlockKey, "unlock-key", "", "`KEY` that opens a locked manager; others can see it here, $"+unlockKeyVariable+" or a file are better")
+	f.StringVar(&o.unlockKeyFile, "unlock-key-file", "", "`FILE` that holds the unlock key")
 	f.BoolVar(&o.forceNew, "force-new-cluster", false, "make a swarm of this manager alone, with all it knows, when most of the others are lost for good")
 	f.BoolVar(&o.stopTasks, "stop-tasks", false, "stop this node's tasks when swarmd stops")
 	f.StringVarP(&o.logLevel, "log-level", "l", "info", "least `LEVEL` that is logged: debug, info, warn or error")
@@ -92,8 +101,14 @@ func (o options) config(log io.Writer) (node.Config, error) {
 	switch {
 	case o.joinAddr == "" && o.joinToken != "":
 		return node.Config{}, fmt.Errorf("--join-token without --join-addr: say which manager to join")
+	case o.joinAddr != "" && o.autolock:
+		return node.Config{}, fmt.Errorf("--autolock with --join-addr: it is for the first manager of a swarm; 'swarmctl cluster update --autolock' locks managers that run")
 	case o.joinAddr != "" && o.joinToken == "":
 		return node.Config{}, fmt.Errorf("--join-addr without --join-token: 'swarmctl cluster join-token worker' on a manager prints it")
+	}
+	unlock, err := givenUnlockKey(o.unlockKey, o.unlockKeyFile)
+	if err != nil {
+		return node.Config{}, err
 	}
 	generic, err := model.ParseGenericResources(o.generic)
 	if err != nil {
@@ -113,6 +128,8 @@ func (o options) config(log io.Writer) (node.Config, error) {
 		Generic:         generic,
 		Executor:        o.executor,
 		StopTasks:       o.stopTasks,
+		UnlockKey:       unlock,
+		AutoLock:        o.autolock,
 		ForceNewCluster: o.forceNew,
 		ListenMetrics:   o.listenMetrics,
 		ListenDebug:     o.listenDebug,
