@@ -170,16 +170,16 @@ func (n *node) lockAsOthers(ctx context.Context, own string) error {
 	}
 	for range askTries {
 		others := n.otherManagers(own)()
-		if len(others) == 0 || ctx.Err() != nil {
-			return nil
+		if len(others) == 0 {
+			break
 		}
 		version, key, err := n.askForUnlockKey(ctx, others[rand.IntN(len(others))]) //nolint:gosec // spreads load, guards nothing
 		if err == nil {
 			return n.files.SetKEK(version, key.Bytes())
 		}
 		n.cfg.Log.WarnContext(ctx, "another manager did not say what the managers are locked with", slog.Any("error", err))
-		if code := status.Code(err); code != codes.Unavailable && code != codes.DeadlineExceeded {
-			return nil
+		if code := status.Code(err); ctx.Err() != nil || code != codes.Unavailable && code != codes.DeadlineExceeded {
+			break // another would not say it either
 		}
 	}
 	return nil

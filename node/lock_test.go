@@ -121,7 +121,7 @@ func (l *lockable) set(ctx context.Context, key ca.UnlockKey) error {
 }
 
 // settled waits until the key file is as key wants it and nothing is left to be done.
-func (l *lockable) settled(t *testing.T, key ca.UnlockKey) ca.LockState {
+func (l *lockable) settled(t *testing.T, key ca.UnlockKey, pause func()) {
 	t.Helper()
 	var is ca.LockState
 	for range 600 {
@@ -131,12 +131,11 @@ func (l *lockable) settled(t *testing.T, key ca.UnlockKey) ca.LockState {
 			t.Fatal(err)
 		}
 		if is.Locked == !key.IsZero() && !is.Rotate && (!is.Locked || !is.Renew) && opens(l.disk.Copy(), key) == nil {
-			return is
+			return
 		}
-		time.Sleep(100 * time.Millisecond)
+		pause()
 	}
 	t.Fatalf("after a minute the key file is %+v", is)
-	return is
 }
 
 // opens opens a key file with key, or without if it is zero, and reads all that it is
@@ -295,7 +294,7 @@ func TestAPowerCutWhileTheLockChangesLeavesOneKeyThatOpens(t *testing.T) {
 			if err := l.set(ctx, step.new); err != nil {
 				t.Fatal(err)
 			}
-			l.settled(t, step.new)
+			l.settled(t, step.new, func() { time.Sleep(100 * time.Millisecond) })
 			l.disk.Trace(nil)
 			if seen[0] == 0 || seen[1] == 0 {
 				t.Errorf("%s: the test saw %v: it does not cover both outcomes", step.name, seen)
