@@ -182,7 +182,7 @@ func (n *node) lockAsOthers(ctx context.Context, own string) error {
 			break // another would not say it either
 		}
 	}
-	return nil
+	return nil //nolint:nilerr // it was logged, and the log of the swarm tells later
 }
 
 // askForUnlockKey asks the manager at addr what managers are locked with.
