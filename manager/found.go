@@ -3,12 +3,14 @@ package manager
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"skep/api"
 	"skep/ca"
+	"skep/model"
 	"skep/store"
 )
 
@@ -52,6 +54,30 @@ func (m *Manager) found(ctx context.Context) error {
 			return err
 		}
 		return tx.Create(foundingNode(id, m.cfg.Founding.Availability))
+	})
+}
+
+// demoteLost makes workers of the managers that a new group was forced without. One that comes
+// back is refused by its old name, and must not become a member again by itself: the group
+// would need it from then on. It is promoted like any other node.
+func (m *Manager) demoteLost(ctx context.Context) error {
+	members := make(map[string]bool)
+	for _, member := range m.raft.Load().Status().Members {
+		members[member.GetNodeId()] = true
+	}
+	return m.store.Update(ctx, func(tx *store.Tx) error {
+		for _, n := range slices.Collect(tx.Nodes.All()) {
+			if members[n.GetId()] || n.GetRole() != api.NodeRole_MANAGER && n.GetSpec().GetDesiredRole() != api.NodeRole_MANAGER {
+				continue
+			}
+			worker := model.Shallow(n)
+			worker.Role, worker.Spec = api.NodeRole_WORKER, model.Shallow(n.GetSpec())
+			worker.Spec.DesiredRole = api.NodeRole_WORKER
+			if err := tx.Update(worker); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 

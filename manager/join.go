@@ -83,37 +83,44 @@ func join(ctx context.Context, conn grpc.ClientConnInterface, addr string) (*raf
 	return &raft.JoinInfo{ID: r.GetRaftId(), Members: r.GetMembers(), Removed: r.GetRemovedMembers()}, nil
 }
 
-// announce tells the others this manager's address, if the group knows it by another one.
+// announce tells the others this manager's address, if the group knows it by another one, until
+// ctx ends. A manager that hears of no leader for long tells it too: a copy of it may have claimed
+// to be at another address since, to which the others talk now.
 func (m *Manager) announce(ctx context.Context) {
 	node := m.raft.Load()
-	for ctx.Err() == nil {
+	for silent := false; ctx.Err() == nil; {
 		changed := node.Changed()
 		now := node.Status()
 		itself, others := addresses(now)
-		if itself == m.cfg.Addr {
-			return
+		switch known := itself == m.cfg.Addr; {
+		case itself == "", known && !silent:
+		case !known && now.Leader == now.ID:
+			_ = node.UpdateMember(ctx, &api.RaftMember{RaftId: now.ID, NodeId: m.cfg.Identity.NodeID(), Addr: m.cfg.Addr}) // tried again
+		default:
+			m.tellAddress(ctx, others)
 		}
-		if itself != "" && now.Leader == now.ID {
-			err := node.UpdateMember(ctx, &api.RaftMember{RaftId: now.ID, NodeId: m.cfg.Identity.NodeID(), Addr: m.cfg.Addr})
-			if err == nil {
-				return
-			}
-		} else if itself != "" {
-			for _, addr := range others {
-				if _, err := m.askToJoin(ctx, addr); err == nil {
-					return
-				} else if ctx.Err() == nil {
-					m.cfg.Log.WarnContext(ctx, "the other managers were not told of this one's new address yet", slog.String("addr", m.cfg.Addr), slog.String("asked", addr), slog.Any("error", err))
-				}
-			}
+		var late <-chan time.Time
+		if itself != m.cfg.Addr || now.Leader == 0 {
+			late = time.After(joinLast)
 		}
-		timer := time.NewTimer(joinLast)
 		select {
 		case <-changed:
-		case <-timer.C:
+			silent = false
+		case <-late:
+			silent = now.Leader == 0
 		case <-ctx.Done():
 		}
-		timer.Stop()
+	}
+}
+
+// tellAddress tells this manager's address to the first of the others that takes it.
+func (m *Manager) tellAddress(ctx context.Context, others []string) {
+	for _, addr := range others {
+		_, err := m.askToJoin(ctx, addr)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		m.cfg.Log.WarnContext(ctx, "the other managers were not told of this one's new address yet", slog.String("addr", m.cfg.Addr), slog.String("asked", addr), slog.Any("error", err))
 	}
 }
 

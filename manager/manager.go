@@ -82,6 +82,8 @@ type Manager struct {
 	leader watched[rpc.LeaderInfo]
 	// waits says what a manager without a log waits for.
 	waits watched[string]
+	// forcing is set until the first leadership of a group that was forced.
+	forcing bool
 	// stopping is closed when Run is about to end.
 	stopping chan struct{}
 	services services
@@ -108,7 +110,7 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Opened == nil {
 		cfg.Opened = func(uint64) error { return nil }
 	}
-	m := &Manager{cfg: cfg, stopping: make(chan struct{}), conns: conns{dial: cfg.Dial}}
+	m := &Manager{cfg: cfg, forcing: cfg.ForceNew, stopping: make(chan struct{}), conns: conns{dial: cfg.Dial}}
 	m.store = store.New(store.Config{Now: cfg.Now, Logger: cfg.Log, Metrics: cfg.Metrics})
 	m.divergence = newDivergence(group{m}.ID, group{m}.opinionated, func(index uint64, hash []byte) { m.transport.Announce(index, hash) }, cfg.Log)
 	m.replica = &replica{store: m.store, compare: m.divergence.reached}
@@ -365,6 +367,12 @@ func (m *Manager) lead(ctx context.Context, lost <-chan struct{}) error {
 func (m *Manager) serve(ctx context.Context) error {
 	if err := m.found(ctx); err != nil {
 		return fmt.Errorf("found the swarm: %w", err)
+	}
+	if m.forcing {
+		if err := m.demoteLost(ctx); err != nil {
+			return fmt.Errorf("begin a new group: %w", err)
+		}
+		m.forcing = false
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, p := range m.parts() {

@@ -171,9 +171,13 @@ func TestAManagerWhoseDiskIsFullSaysSoAnswersReadsAndGoesOnWhenThereIsSpace(t *t
 				return tx.Create(&api.Config{Id: name, Spec: &api.ConfigSpec{Annotations: &api.Annotations{Name: name}, Data: make([]byte, 1<<20)}})
 			}
 		}
-		under := make(chan error, 2)
+		var under []*store.Pending
 		for _, name := range []string{"first", "second"} { // what is written ahead may take one
-			go func() { under <- m.Store().Update(t.Context(), create(name)) }()
+			p, err := m.Store().Propose(create(name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			under = append(under, p)
 		}
 		time.Sleep(time.Minute)
 		if !m.Leading() {
@@ -189,8 +193,8 @@ func TestAManagerWhoseDiskIsFullSaysSoAnswersReadsAndGoesOnWhenThereIsSpace(t *t
 			t.Errorf("it answers no reads: %v", err)
 		}
 		disk.SetCapacity(0)
-		for range 2 {
-			if err := <-under; err != nil {
+		for _, p := range under {
+			if err := p.Wait(t.Context()); err != nil {
 				t.Errorf("what was under way when the disk was full ended with %v", err)
 			}
 		}

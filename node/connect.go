@@ -13,14 +13,15 @@ import (
 )
 
 // connect reaches a manager for a session: this node's own, if it runs one that has joined
-// the others. Until then only they can say what this node is to be.
+// the others. Until then only they can say what this node is to be; so it is when the last
+// session with its own came to nothing: the others may have given it up.
 func (n *node) connect(ctx context.Context) (grpc.ClientConnInterface, func(error), error) {
 	select {
 	case <-n.playing: // before, there may be nobody to ask but the manager that is about to run here
 	case <-ctx.Done():
 		return nil, nil, context.Cause(ctx)
 	}
-	if m := n.manager.Load(); m != nil && m.Joined() {
+	if m := n.manager.Load(); m != nil && m.Joined() && !n.ownFailed.Swap(false) {
 		return n.connectLocal()
 	}
 	return n.connectRemote(ctx)
@@ -34,7 +35,10 @@ func (n *node) connectLocal() (grpc.ClientConnInterface, func(error), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return conn, func(error) { _ = conn.Close() }, nil
+	return conn, func(error) {
+		n.ownFailed.Store(!n.registered.Swap(false))
+		_ = conn.Close()
+	}, nil
 }
 
 // connectRemote reaches one of the managers that this node knows. One that

@@ -39,14 +39,17 @@ func (l local) Status(context.Context, *skep.StatusRequest) (*skep.StatusRespons
 	case n.leaving.Load():
 		r.State = skep.StatusResponse_LEAVING
 		r.Message = "leaving the swarm"
+	case m != nil && m.Waits() == "":
+		r.Leader = m.Leading()
+		if err := n.expired(); err != nil {
+			r.Message = "asks for a new certificate: " + err.Error()
+		}
 	case n.expired() != nil:
 		r.State = skep.StatusResponse_STARTING
 		r.Message = "asks for a new certificate: " + n.expired().Error()
 	case m != nil:
-		r.Leader = m.Leading()
-		if r.Message = m.Waits(); r.Message != "" {
-			r.State = skep.StatusResponse_STARTING
-		}
+		r.State = skep.StatusResponse_STARTING
+		r.Message = m.Waits()
 	case !n.registered.Load():
 		r.State = skep.StatusResponse_STARTING
 		r.Message = "not registered with a manager; tries " + n.managers.String()

@@ -55,6 +55,8 @@ type node struct {
 	manager    atomic.Pointer[manager.Manager]
 	addr       atomic.Pointer[string] // what others reach the manager at
 	registered atomic.Bool
+	// ownFailed is set when the last session with its own manager came to nothing.
+	ownFailed atomic.Bool
 	// foreign has something in it when a manager was met that the trusted root does not
 	// vouch for.
 	foreign chan struct{}
