@@ -113,7 +113,7 @@ func TestADifferenceInOneFieldOfOneObjectIsAnotherDigest(t *testing.T) {
 	t.Parallel()
 	for _, o := range oneOfEach() {
 		s := store.NewLocal(store.Config{})
-		must(t, s.Update(t.Context(), create(proto.CloneOf(o).(store.Object))))
+		must(t, s.Update(t.Context(), create(proto.CloneOf(o))))
 		before := digest(t, store.Digest{}, s.Read())
 		must(t, s.Update(t.Context(), func(tx *store.Tx) error {
 			return tx.Remove(store.KindOf(o), o.GetId())
