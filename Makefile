@@ -38,7 +38,7 @@ test: ## Run the tests (minutes; needs Go only).
 
 .PHONY: race
 race: ## Run the tests under the race detector.
-	CGO_ENABLED=1 $(GO) test -race ./...
+	CGO_ENABLED=1 $(GO) test -race -timeout=30m ./...
 
 .PHONY: interop
 interop: build ## Check against the public SwarmKit module, and drive our binaries with it.
