@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -47,6 +48,9 @@ type waiter struct {
 	data    string
 	outcome chan outcome
 }
+
+// patience is how long who proposed waits for the next leader.
+const patience = 4 * time.Second
 
 type outcome string
 
@@ -161,6 +165,15 @@ func (m *machine) Follow() {
 	m.term = 0
 	m.story = append(m.story, "follow")
 	m.notify()
+	// A member that hears of no other leader, or cannot apply what it has, keeps nobody waiting.
+	term := m.ledIn
+	time.AfterFunc(patience, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.ledIn == term {
+			m.settle(unknown)
+		}
+	})
 }
 
 func (m *machine) End() {
