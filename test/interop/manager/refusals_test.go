@@ -190,8 +190,10 @@ func TestARequestThatSaysTooLittleIsRefused(t *testing.T) {
 		{"rename cluster", codes.InvalidArgument, "default", clusterWith(func(s *api.ClusterSpec) { s.Annotations.Name = "other" })},
 		{"certificates of less than an hour", codes.InvalidArgument, "node_cert_expiry", clusterWith(func(s *api.ClusterSpec) { s.CAConfig.NodeCertExpiry = types.DurationProto(time.Minute) })},
 		{"heartbeats back in time", codes.InvalidArgument, "heartbeat_period", clusterWith(func(s *api.ClusterSpec) { s.Dispatcher.HeartbeatPeriod = types.DurationProto(-time.Second) })},
-		{"lock managers", codes.Unimplemented, "unlock key", clusterWith(func(s *api.ClusterSpec) { s.EncryptionConfig.AutoLockManagers = true })},
-		{"rotate the root CA", codes.Unimplemented, "root CA", clusterWith(func(s *api.ClusterSpec) { s.CAConfig.ForceRotate++ })},
+		{"rotate an unlock key that is not there", codes.FailedPrecondition, "unlock key", func(ctx context.Context) error {
+			return errorOf(m.UpdateCluster(ctx, &api.UpdateClusterRequest{ClusterID: cluster.ID, ClusterVersion: &cluster.Meta.Version, Spec: &cluster.Spec, Rotation: api.KeyRotation{ManagerUnlockKey: true}}))
+		}},
+		{"a root CA that is none", codes.InvalidArgument, "certificate", clusterWith(func(s *api.ClusterSpec) { s.CAConfig.SigningCACert = []byte("none") })},
 
 		{"secret without spec", codes.InvalidArgument, "spec", func(ctx context.Context) error { return errorOf(m.CreateSecret(ctx, &api.CreateSecretRequest{})) }},
 		{"secret without name", codes.InvalidArgument, "name", secret("", 1)},
