@@ -120,7 +120,7 @@ func (m *Manager) tellAddress(ctx context.Context, others []string) {
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		m.cfg.Log.WarnContext(ctx, "the other managers were not told of this one's new address yet", slog.String("addr", m.cfg.Addr), slog.String("asked", addr), slog.Any("error", err))
+		m.cfg.Log.WarnContext(ctx, "the other managers were not told of this one's address yet", slog.String("addr", m.cfg.Addr), slog.String("asked", addr), slog.Any("error", err))
 	}
 }
 

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"skep/api"
+	"skep/client"
 )
 
 // label holds a config's value: its data cannot change.
@@ -149,16 +149,8 @@ func settle(p Pending, err error) {
 // Retryable reports whether an error promises that nothing was carried out and advises
 // to try again.
 func Retryable(err error) bool {
-	s := status.Convert(err)
-	if s.Code() != codes.Unavailable {
-		return false
-	}
-	for _, d := range s.Details() {
-		if _, ok := d.(*errdetails.RetryInfo); ok {
-			return true
-		}
-	}
-	return false
+	_, ok := client.Advised(err)
+	return ok
 }
 
 // Objects reads all that clients work on, for Present.
