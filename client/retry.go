@@ -5,10 +5,11 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"skep/model"
 )
 
 // shortRetry is how long to wait before the second try of a request whose answer got lost.
@@ -43,25 +44,10 @@ func Retry() grpc.DialOption {
 
 // retryAfter returns whether a call that was answered with err may be made again, and when.
 func retryAfter(name string, err error) (time.Duration, bool) {
-	if delay, ok := Advised(err); ok {
+	if delay, ok := model.Advised(err); ok {
 		return max(delay, shortRetry), true
 	}
 	return shortRetry, status.Code(err) == codes.Unavailable && reads(name)
-}
-
-// Advised returns whether an error promises that nothing was carried out and advises to try
-// again, and after which delay.
-func Advised(err error) (time.Duration, bool) {
-	st := status.Convert(err)
-	if st.Code() != codes.Unavailable {
-		return 0, false
-	}
-	for _, detail := range st.Details() {
-		if advice, ok := detail.(*errdetails.RetryInfo); ok {
-			return advice.GetRetryDelay().AsDuration(), true
-		}
-	}
-	return 0, false
 }
 
 // reads reports whether a method changes nothing: in the contract those are named so.

@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"skep/api"
-	"skep/client"
+	"skep/model"
 )
 
 // label holds a config's value: its data cannot change.
@@ -149,7 +149,7 @@ func settle(p Pending, err error) {
 // Retryable reports whether an error promises that nothing was carried out and advises
 // to try again.
 func Retryable(err error) bool {
-	_, ok := client.Advised(err)
+	_, ok := model.Advised(err)
 	return ok
 }
 

@@ -69,7 +69,7 @@ func step(r register, op Op) []register {
 	return after
 }
 
-func model() porcupine.Model {
+func registers() porcupine.Model {
 	return (&porcupine.NondeterministicModel{
 		Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
 			var keys []string
@@ -115,7 +115,7 @@ func (h *History) Linearizable(limit time.Duration) error {
 		}
 		byKey[op.Key] = append(byKey[op.Key], porcupine.Operation{ClientId: op.Client, Input: op, Call: op.call, Output: op.outcome, Return: ended})
 	}
-	m := model()
+	m := registers()
 	for key, history := range byKey {
 		switch porcupine.CheckOperationsTimeout(m, history, limit) {
 		case porcupine.Illegal:
