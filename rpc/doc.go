@@ -18,8 +18,10 @@
 //   - A request whose route needs a leader waits for one until its deadline, at
 //     most LeaderWait, woken by the election, then answers Unavailable.
 //   - A request passed on to the leader is the original caller's there, of the socket
-//     the manager's own. It is repeated only where nothing was done; a write whose
-//     connection broke off after it was sent has an unknown outcome.
+//     the manager's own. It is repeated only where nothing was done, and served here when
+//     this manager came to lead meanwhile; a write whose connection broke off after it was
+//     sent has an unknown outcome. What is passed on ends with the leadership of whom it was
+//     passed on to: streams at once, a request within LeaderWait.
 //   - A method that is answered locally takes no caller that a manager speaks for.
 //   - A connection whose other end is gone is closed within 15 seconds.
 //

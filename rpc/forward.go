@@ -5,9 +5,10 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -77,17 +78,98 @@ func (s *server) outgoing(ctx context.Context, id Identity) context.Context {
 	return metadata.NewOutgoingContext(ctx, md)
 }
 
+// errHere says that this manager came to lead before the request was passed on, or after an
+// answer that nothing was done: then it is served here.
+var errHere = errors.New("this manager leads now")
+
+// errReplaced ends a call whose leader leads no more.
+var errReplaced = errors.New("another manager leads now")
+
+// passed is a call of the leader. Who opened it ends it.
+type passed struct {
+	grpc.ClientStream
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	state   atomic.Int32
+	watcher sync.WaitGroup
+}
+
+// The states of a call: what happens first ends the opening.
+const (
+	opening int32 = iota
+	opened
+	replaced
+)
+
+func newPassed(ctx context.Context) *passed {
+	p := &passed{}
+	p.ctx, p.cancel = context.WithCancelCause(ctx)
+	return p
+}
+
+// end ends the call and what belongs to it.
+func (p *passed) end() {
+	p.cancel(nil)
+	p.watcher.Wait()
+}
+
+// watch ends a call of leader when another manager leads: while it is opened at once, later
+// after that much time. A connection to a machine that is gone may say so much later, or
+// never.
+func (s *server) watch(p *passed, leader LeaderInfo, after time.Duration) {
+	for {
+		now, changed := s.cfg.Leadership.Leader()
+		if now != leader && now != (LeaderInfo{}) {
+			break
+		}
+		select {
+		case <-changed:
+		case <-p.ctx.Done():
+			return
+		}
+	}
+	if !p.state.CompareAndSwap(opening, replaced) && after > 0 {
+		timer := time.NewTimer(after)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-p.ctx.Done():
+			return
+		}
+	}
+	p.cancel(errReplaced)
+}
+
+// failed returns what became of a call that err ended.
+func (p *passed) failed(err error) error {
+	if err != nil && status.Code(err) == codes.Canceled && errors.Is(context.Cause(p.ctx), errReplaced) {
+		return status.Error(codes.Unavailable, errReplaced.Error())
+	}
+	return err
+}
+
 // open begins a call of a method at the leader. Where it fails nothing was sent: it is tried
-// again, with the next leader if there is another, until the request's time is over.
-func (s *server) open(ctx context.Context, f *forward, m *method) (grpc.ClientStream, error) {
+// again, with the next leader if there is another, until the request's time is over. The error
+// is errHere when the next leader is this manager. The call ends that much later than the
+// leadership of whom it was made of.
+func (s *server) open(ctx context.Context, f *forward, m *method, after time.Duration) (*passed, error) {
 	desc := &grpc.StreamDesc{StreamName: m.name, ServerStreams: m.serverStreams, ClientStreams: m.clientStreams}
 	for {
+		if f.leader.Self {
+			return nil, errHere
+		}
 		conn, err := s.cfg.Leadership.Connect(f.leader)
 		if err == nil {
-			var stream grpc.ClientStream
-			if stream, err = conn.NewStream(s.outgoing(ctx, f.caller), desc, m.full); err == nil {
-				return stream, nil
+			p := newPassed(s.outgoing(ctx, f.caller))
+			p.watcher.Go(func() { s.watch(p, f.leader, after) })
+			p.ClientStream, err = conn.NewStream(p.ctx, desc, m.full)
+			if !p.state.CompareAndSwap(opening, opened) {
+				err = status.Error(codes.Unavailable, errReplaced.Error())
 			}
+			if err == nil {
+				return p, nil
+			}
+			p.end()
 		}
 		if status.Code(err) != codes.Unavailable && status.Code(err) != codes.Unknown || !s.again(ctx, f) {
 			return nil, s.unreached(f, err)
@@ -96,7 +178,7 @@ func (s *server) open(ctx context.Context, f *forward, m *method) (grpc.ClientSt
 }
 
 // again waits for another try, and says whether there is one. After it the leader may be this
-// manager: then the caller is told to try again, which is a matter of milliseconds.
+// manager.
 func (s *server) again(ctx context.Context, f *forward) bool {
 	timer := time.NewTimer(retryPause)
 	defer timer.Stop()
@@ -110,7 +192,7 @@ func (s *server) again(ctx context.Context, f *forward) bool {
 		return false
 	}
 	leader, err := s.awaitLeader(ctx, f.until)
-	if err != nil || leader.Self {
+	if err != nil {
 		return false
 	}
 	f.leader = leader
@@ -126,25 +208,16 @@ func (s *server) unreached(f *forward, err error) error {
 		f.leader.NodeID, f.leader.Addr, status.Convert(err).Message())
 }
 
-// forwardUnary has the leader answer a request.
+// forwardUnary has the leader answer a request. The error is errHere when this manager is to.
 func (s *server) forwardUnary(ctx context.Context, f *forward, m *method, req any) (any, error) {
 	for {
-		stream, err := s.open(ctx, f, m)
-		if err != nil {
-			return nil, err
-		}
 		resp := m.output.New().Interface()
-		if err = stream.SendMsg(req); err == nil || errors.Is(err, io.EOF) {
-			if err = stream.CloseSend(); err == nil {
-				err = stream.RecvMsg(resp)
-			}
-		}
+		err := s.ask(ctx, f, m, req, resp)
 		switch {
 		case err == nil:
-			header, _ := stream.Header() // it came with the answer
-			_ = grpc.SetHeader(ctx, header)
-			_ = grpc.SetTrailer(ctx, stream.Trailer())
 			return resp, nil
+		case errors.Is(err, errHere):
+			return nil, err
 		case nothingDone(err) && s.again(ctx, f):
 			continue
 		case brokeOff(err) && m.writes():
@@ -154,29 +227,39 @@ func (s *server) forwardUnary(ctx context.Context, f *forward, m *method, req an
 	}
 }
 
+// ask asks the leader once.
+func (s *server) ask(ctx context.Context, f *forward, m *method, req any, resp proto.Message) error {
+	call, err := s.open(ctx, f, m, LeaderWait)
+	if err != nil {
+		return err
+	}
+	defer call.end()
+	if err := send(call, req); err != nil {
+		return call.failed(err)
+	}
+	if err := call.RecvMsg(resp); err != nil {
+		return call.failed(err)
+	}
+	header, _ := call.Header() // it came with the answer
+	_ = grpc.SetHeader(ctx, header)
+	_ = grpc.SetTrailer(ctx, call.Trailer())
+	return nil
+}
+
 // nothingDone reports whether an answer says that nothing was done and another try may go
 // better: it advises one, or comes from a manager that does not lead.
 func nothingDone(err error) bool {
-	st := status.Convert(err)
-	if st.Code() == codes.ResourceExhausted && strings.Contains(st.Message(), loopText) {
+	if st := status.Convert(err); st.Code() == codes.ResourceExhausted && strings.Contains(st.Message(), loopText) {
 		return true
 	}
-	return st.Code() == codes.Unavailable && advised(st)
-}
-
-func advised(st *status.Status) bool {
-	for _, detail := range st.Details() {
-		if _, ok := detail.(*errdetails.RetryInfo); ok {
-			return true
-		}
-	}
-	return false
+	_, advised := model.Advised(err)
+	return advised
 }
 
 // brokeOff reports whether the connection and not the leader answered.
 func brokeOff(err error) bool {
-	st := status.Convert(err)
-	return st.Code() == codes.Unavailable && !advised(st)
+	_, advised := model.Advised(err)
+	return status.Code(err) == codes.Unavailable && !advised
 }
 
 // writes reports whether it matters if a request of m was carried out without an answer.
@@ -186,57 +269,98 @@ func (m *method) writes() bool {
 }
 
 // forwardStream has the leader serve a stream. It ends with the caller's, or with the leader's.
+// The error is errHere when this manager is to serve it: what was read of it so far is in f.
 func (s *server) forwardStream(ss grpc.ServerStream, f *forward, m *method) error {
 	ctx, cancel := context.WithCancel(ss.Context())
 	defer cancel()
-	var request proto.Message
 	if !m.clientStreams {
-		request = m.input.New().Interface()
-		if err := ss.RecvMsg(request); err != nil {
+		f.read = m.input.New().Interface()
+		if err := ss.RecvMsg(f.read); err != nil {
 			return err
 		}
 	}
-	stream, err := s.open(ctx, f, m)
-	if err != nil {
-		return err
-	}
-	if m.clientStreams {
-		// It ends when the caller has nothing more to say, or with the handler.
-		go s.passOn(ss, stream, m, cancel)
-	} else if err := send(stream, request); err != nil {
+	for {
+		call, err := s.open(ctx, f, m, 0)
+		if err != nil {
+			return err
+		}
+		told, err := s.relay(ss, f, m, call, cancel)
+		call.end()
+		if !told && f.read != nil && nothingDone(err) && s.again(ctx, f) {
+			continue
+		}
 		return s.ended(f, err)
 	}
-	header, err := stream.Header()
+}
+
+// relay serves a stream through a call of the leader, and says whether the caller was told
+// anything.
+func (s *server) relay(ss grpc.ServerStream, f *forward, m *method, call *passed, cancel context.CancelFunc) (told bool, _ error) {
+	if f.read == nil {
+		// It ends when the caller has nothing more to say, or with the handler.
+		go s.passOn(ss, call, m, cancel)
+	} else if err := send(call, f.read); err != nil {
+		return false, call.failed(err)
+	}
+	header, err := call.Header()
 	if err == nil && len(header) > 0 {
+		told = true
 		err = ss.SendHeader(header) // the leader may say nothing else for long
 	}
 	if err != nil {
-		return s.ended(f, err)
+		return told, call.failed(err)
 	}
 	for {
 		resp := m.output.New().Interface()
-		if err := stream.RecvMsg(resp); err != nil {
-			ss.SetTrailer(stream.Trailer())
+		if err := call.RecvMsg(resp); err != nil {
+			ss.SetTrailer(call.Trailer())
 			if errors.Is(err, io.EOF) {
-				return nil
+				return true, nil
 			}
-			return s.ended(f, err)
+			return told, call.failed(err)
 		}
+		told = true
 		if err := ss.SendMsg(resp); err != nil {
-			return err
+			return true, err
 		}
 		if !m.serverStreams {
-			ss.SetTrailer(stream.Trailer())
-			return nil
+			ss.SetTrailer(call.Trailer())
+			return true, nil
 		}
 	}
 }
 
-func send(stream grpc.ClientStream, request proto.Message) error {
+// send says all that a caller who says one thing has to say. What else may come of it, the
+// answer tells.
+func send(stream grpc.ClientStream, request any) error {
 	if err := stream.SendMsg(request); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	return stream.CloseSend()
+}
+
+// replay gives a stream back what was read of it.
+func (f *forward) replay(ss grpc.ServerStream) grpc.ServerStream {
+	if f.read == nil {
+		return ss
+	}
+	return &replayed{ServerStream: ss, read: f.read}
+}
+
+// replayed is a stream whose first message was read before.
+type replayed struct {
+	grpc.ServerStream
+	read proto.Message
+}
+
+func (r *replayed) RecvMsg(m any) error {
+	read, ok := m.(proto.Message)
+	if r.read == nil || !ok {
+		return r.ServerStream.RecvMsg(m)
+	}
+	proto.Merge(read, r.read)
+	r.read = nil
+	return nil
 }
 
 // passOn hands the leader what a caller says.
@@ -260,6 +384,9 @@ func (s *server) passOn(ss grpc.ServerStream, stream grpc.ClientStream, m *metho
 
 // ended says what became of a request whose leader went away, or is none any more.
 func (s *server) ended(f *forward, err error) error {
+	if err == nil {
+		return nil
+	}
 	if status.Code(err) == codes.ResourceExhausted && nothingDone(err) {
 		return model.Errorf(model.Unavailable, "manager %s at %s does not lead any more: nothing was done; try again", f.leader.NodeID, f.leader.Addr)
 	}

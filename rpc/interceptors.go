@@ -2,11 +2,13 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"runtime/debug"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"skep/api"
 	"skep/model"
@@ -44,7 +46,13 @@ func (s *server) admitUnary(ctx context.Context, req any, info *grpc.UnaryServer
 		return nil, err
 	}
 	if elsewhere != nil {
-		return s.forwardUnary(ctx, elsewhere, s.methods[info.FullMethod], req)
+		resp, err := s.forwardUnary(ctx, elsewhere, s.methods[info.FullMethod], req)
+		if !errors.Is(err, errHere) {
+			return resp, err
+		}
+		if ctx, err = s.here(ctx, info.FullMethod); err != nil {
+			return nil, err
+		}
 	}
 	return next(ctx, req)
 }
@@ -54,12 +62,19 @@ func (s *server) admitStream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 	if err != nil {
 		return err
 	}
-	id := Caller(ctx)
 	if elsewhere != nil {
 		// The leader is the first to know who may still. Whoever connected here ends with its certificate.
 		stream := &callerStream{ServerStream: ss, ctx: ctx, stays: func() error { return nil }}
-		return s.forwardStream(stream, elsewhere, s.methods[info.FullMethod])
+		err := s.forwardStream(stream, elsewhere, s.methods[info.FullMethod])
+		if !errors.Is(err, errHere) {
+			return err
+		}
+		if ctx, err = s.here(ctx, info.FullMethod); err != nil {
+			return err
+		}
+		ss = elsewhere.replay(ss)
 	}
+	id := Caller(ctx)
 	stays := func() error { return s.stays(ss.Context(), id, info.FullMethod) }
 	return s.living(ctx, stays, func() error {
 		return next(srv, &callerStream{ServerStream: ss, ctx: ctx, stays: stays})
@@ -91,6 +106,18 @@ type forward struct {
 	changed <-chan struct{}
 	// until is when the request has waited for a leader long enough.
 	until time.Time
+	// read is what was read of a stream on which the caller says one thing.
+	read proto.Message
+}
+
+// here returns the context of a request that was to be passed on and is served by this
+// manager after all: it leads now, and so it is the one who judges.
+func (s *server) here(ctx context.Context, fullMethod string) (context.Context, error) {
+	id, err := s.authorize(Caller(ctx), s.methods[fullMethod])
+	if err != nil {
+		return nil, err
+	}
+	return WithCaller(ctx, id), nil
 }
 
 // admit returns the context of a request that may be made, and where it is answered, nil for

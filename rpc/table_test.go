@@ -183,7 +183,7 @@ func (c *caller) try(ctx context.Context, at int, m *method) string {
 		return "denied"
 	case st.Code() == codes.ResourceExhausted && strings.Contains(st.Message(), loopText):
 		return "denied" // who says that it passes a request on to a follower gets no further
-	case st.Code() == codes.Unavailable && !advised(st):
+	case brokeOff(err):
 		return "no handshake"
 	}
 	return fmt.Sprintf("%v", err)
