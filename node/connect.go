@@ -7,9 +7,12 @@ import (
 	"net"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"skep/ca"
 	"skep/client"
+	"skep/model"
 )
 
 // connect reaches a manager for a session: this node's own, if it runs one that has joined
@@ -41,10 +44,11 @@ func (n *node) connectLocal() (grpc.ClientConnInterface, func(error), error) {
 	}, nil
 }
 
-// connectRemote reaches one of the managers that this node knows. One that
-// registered the node is a good one, however that session ended.
+// connectRemote reaches one of the managers that this node knows, but the one that was the
+// last to fail only if there is no other. One that registered the node is a good one,
+// however that session ended.
 func (n *node) connectRemote(context.Context) (grpc.ClientConnInterface, func(error), error) {
-	addr, ok := n.managers.Pick(rand.Float64())
+	addr, ok := n.managers.Pick(rand.Float64(), n.away)
 	if !ok {
 		return nil, nil, fmt.Errorf("no manager is known: %s lists none; join again with an empty --state-dir", n.dir.join(stateFile))
 	}
@@ -52,14 +56,27 @@ func (n *node) connectRemote(context.Context) (grpc.ClientConnInterface, func(er
 	if err != nil {
 		return nil, nil, err
 	}
-	return conn, func(error) {
-		if n.registered.Swap(false) {
+	return conn, func(err error) {
+		registered := n.registered.Swap(false)
+		if registered {
 			n.managers.Succeeded(addr)
 		} else {
 			n.managers.Failed(addr)
 		}
+		n.away = ""
+		if !registered || silent(err) {
+			n.away = addr
+		}
 		_ = conn.Close()
 	}, nil
+}
+
+// silent reports whether what ended a session was not said by a manager, but that none
+// answers.
+func silent(err error) bool {
+	_, advised := model.Advised(err)
+	code := status.Code(err)
+	return code == codes.Unavailable && !advised || code == codes.DeadlineExceeded
 }
 
 // dialManager returns a connection to the manager at addr with this node's certificate.

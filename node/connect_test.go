@@ -2,19 +2,25 @@ package node
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"skep/api"
 	"skep/ca"
 	"skep/client"
 )
 
-// Every session ends with an error one day. What tells good managers from bad
-// ones is whether they registered the node.
-func TestAManagerThatRegisteredTheNodeIsPreferred(t *testing.T) {
-	t.Parallel()
+// knowing is a node that knows some managers.
+func knowing(t *testing.T, managers ...string) *node {
+	t.Helper()
 	root, _, cert, err := ca.Bootstrap("node", "cluster", time.Now(), ca.DefaultLifetime)
 	if err != nil {
 		t.Fatal(err)
@@ -23,8 +29,15 @@ func TestAManagerThatRegisteredTheNodeIsPreferred(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = dir.release() }()
-	n := &node{dir: dir, identity: ca.NewIdentity(root, cert, time.Now), managers: client.NewManagers("127.0.0.1:1")}
+	t.Cleanup(func() { _ = dir.release() })
+	return &node{dir: dir, identity: ca.NewIdentity(root, cert, time.Now), managers: client.NewManagers(managers...)}
+}
+
+// Every session ends with an error one day. What tells good managers from bad
+// ones is whether they registered the node.
+func TestAManagerThatRegisteredTheNodeIsPreferred(t *testing.T) {
+	t.Parallel()
+	n := knowing(t, "127.0.0.1:1")
 	before := n.managers.Peers()[0].GetWeight()
 	for _, c := range []struct {
 		registers bool
@@ -44,4 +57,60 @@ func TestAManagerThatRegisteredTheNodeIsPreferred(t *testing.T) {
 		}
 		before = after
 	}
+}
+
+func TestAManagerThatJustDidNotAnswerIsLeftForLast(t *testing.T) {
+	t.Parallel()
+	const a, b = "127.0.0.1:1", "127.0.0.1:2"
+	advised, err := status.New(codes.Unavailable, "no leader").WithDetails(&errdetails.RetryInfo{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name       string
+		registered bool
+		ended      error
+		both       bool // whether both are picked afterwards
+	}{
+		{"a connection that was refused", false, status.Error(codes.Unavailable, "connection refused"), false},
+		{"a manager that did not register the node", false, advised.Err(), false},
+		{"a session whose manager was killed", true, fmt.Errorf("session: %w", status.Error(codes.Unavailable, "EOF")), false},
+		{"a session whose manager fell silent", true, fmt.Errorf("heartbeat: %w", status.Error(codes.DeadlineExceeded, "")), false},
+		{"a session whose manager passed it on to a leader that is gone", true, fmt.Errorf("session: %w", advised.Err()), true},
+		{"a session that the node ended", true, errors.New("the node's description changed"), true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			n := knowing(t, a, b)
+			again := 0
+			for range 100 {
+				n.away, n.managers = "", client.NewManagers(a, b)
+				first := pick(t, n, test.registered, test.ended)
+				if pick(t, n, true, nil) == first {
+					again++
+				}
+			}
+			if (again > 0) != test.both {
+				t.Errorf("it was picked again %d times of 100", again)
+			}
+		})
+	}
+	n := knowing(t, a)
+	for range 2 {
+		if got := pick(t, n, false, errors.New("refused")); got != a {
+			t.Errorf("the only one that is known is picked again, got %q", got)
+		}
+	}
+}
+
+// pick has a session at one of the managers that n knows, and returns which.
+func pick(t *testing.T, n *node, registered bool, ended error) string {
+	t.Helper()
+	conn, done, err := n.connectRemote(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.registered.Store(registered)
+	done(ended)
+	return strings.TrimPrefix(conn.(*grpc.ClientConn).CanonicalTarget(), "passthrough:///")
 }

@@ -57,6 +57,8 @@ type node struct {
 	registered atomic.Bool
 	// ownFailed is set when the last session with its own manager came to nothing.
 	ownFailed atomic.Bool
+	// away is the manager that was the last not to answer, only for the agent's goroutine.
+	away string
 	// foreign has something in it when a manager was met that the trusted root does not
 	// vouch for.
 	foreign chan struct{}
