@@ -24,13 +24,21 @@ type Authorizer interface {
 // presentable refuses a caller whom no manager would let in, without asking the store: a
 // manager that passes a request on may know less than the leader.
 func (s *server) presentable(id Identity, m *method) error {
-	if m.open || id.Local {
+	switch {
+	case m.open || id.Local:
 		return nil
-	}
-	if id.NodeID == "" {
+	case id.forger != "" && id.byManager:
+		return nil // it may be a manager that only the leader knows of
+	case id.forger != "":
+		return errForger(id, m)
+	case id.NodeID == "":
 		return errNoCertificate(m)
 	}
 	return s.certified(id)
+}
+
+func errForger(id Identity, m *method) error {
+	return model.Errorf(model.Denied, "%s: node %s says who asks this, and only a manager of this swarm may: ask for yourself, or ask another manager", m.full, id.forger)
 }
 
 func errNoCertificate(m *method) error {
@@ -48,6 +56,9 @@ func (s *server) authorize(id Identity, m *method) (Identity, error) {
 	if m.route == Local && id.Forwarder != "" {
 		// No manager does that, and a manager could speak as another one: raft asks whose a message is.
 		return id, model.Errorf(model.Denied, "%s is answered by the manager that is asked, for who asks it: manager %s cannot pass it on", m.full, id.Forwarder)
+	}
+	if id.forger != "" {
+		return id, errForger(id, m)
 	}
 	if id.NodeID == "" {
 		return id, errNoCertificate(m)

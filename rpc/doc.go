@@ -22,6 +22,8 @@
 //     this manager came to lead meanwhile; a write whose connection broke off after it was
 //     sent has an unknown outcome. What is passed on ends with the leadership of whom it was
 //     passed on to: streams at once, a request within LeaderWait.
+//   - Who says for whom it asks and is no manager of this swarm is refused, and nobody
+//     where everybody may ask.
 //   - A method that is answered locally takes no caller that a manager speaks for.
 //   - A connection whose other end is gone is closed within 15 seconds.
 //

@@ -43,13 +43,18 @@ func forwarded(md metadata.MD, direct Identity) Identity {
 	}
 	return Identity{
 		NodeID: first(md, metaNode), Org: first(md, metaOrg), Roles: md.Get(metaRole),
-		Addr: first(md, metaAddr), Forwarder: direct.NodeID,
+		Addr: first(md, metaAddr), Forwarder: direct.NodeID, byManager: direct.byManager,
 	}
 }
 
 // passedOn reports whether a request says that a manager passed it on, whoever says so.
 func passedOn(md metadata.MD) bool {
 	return len(md.Get(metaRedirect)) > 0 || len(md.Get(metaForwarded)) > 0
+}
+
+// speaksForOthers reports whether a request says who makes it, beside the certificate.
+func speaksForOthers(md metadata.MD) bool {
+	return len(md.Get(metaForwarded))+len(md.Get(metaNode))+len(md.Get(metaOrg))+len(md.Get(metaRole)) > 0
 }
 
 func first(md metadata.MD, key string) string {

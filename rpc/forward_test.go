@@ -48,11 +48,13 @@ type answers struct {
 	api.UnimplementedControlServer
 	api.UnimplementedDispatcherServer
 	api.UnimplementedLogBrokerServer
+	api.UnimplementedNodeCAServer
 	calls    atomic.Int32
 	asked    atomic.Value // the session that was asked for last
 	remove   func(context.Context) error
 	sessions func(grpc.ServerStreamingServer[api.SessionMessage]) error
 	publish  func(grpc.ClientStreamingServer[api.PublishLogsMessage, api.PublishLogsResponse]) error
+	issue    func(context.Context)
 }
 
 func (a *answers) RemoveService(ctx context.Context, _ *api.RemoveServiceRequest) (*api.RemoveServiceResponse, error) {
@@ -69,10 +71,16 @@ func (a *answers) PublishLogs(stream grpc.ClientStreamingServer[api.PublishLogsM
 	return a.publish(stream)
 }
 
+func (a *answers) IssueNodeCertificate(ctx context.Context, _ *api.IssueNodeCertificateRequest) (*api.IssueNodeCertificateResponse, error) {
+	a.issue(ctx)
+	return &api.IssueNodeCertificateResponse{}, nil
+}
+
 func (a *answers) register(r grpc.ServiceRegistrar) {
 	api.RegisterControlServer(r, a)
 	api.RegisterDispatcherServer(r, a)
 	api.RegisterLogBrokerServer(r, a)
+	api.RegisterNodeCAServer(r, a)
 }
 
 func newManagers(t *testing.T) *managers {
@@ -327,21 +335,42 @@ func TestAReadIsJudgedByTheStateThatItReads(t *testing.T) {
 	}
 }
 
-func TestAWorkerThatForgesWhomItAsksForIsItself(t *testing.T) {
+func TestWhoSaysForWhomItAsksAndIsNoManagerIsRefusedOrNobody(t *testing.T) {
 	t.Parallel()
 	m := newManagers(t)
-	var seen Identity
-	m.served[0].sessions = func(s grpc.ServerStreamingServer[api.SessionMessage]) error {
-		seen = Caller(s.Context())
-		return s.Send(&api.SessionMessage{})
+	m.served[0].sessions = func(grpc.ServerStreamingServer[api.SessionMessage]) error { return nil }
+	seen := make(chan Identity, 1)
+	m.served[0].issue = func(ctx context.Context) { seen <- Caller(ctx) }
+	claims := map[string][]string{
+		"all":         {metaForwarded, "true", metaNode, "m3", metaOrg, org, metaRole, ca.ManagerOU},
+		"passed on":   {metaForwarded, "true", metaRedirect, "10.0.0.1:1"},
+		"only a name": {metaNode, "m3"},
 	}
-	forged := metadata.AppendToOutgoingContext(t.Context(), metaForwarded, "true", metaNode, "m3", metaOrg, org, metaRole, ca.ManagerOU)
-	session, err := dial(t, m.addrs[0], m.identity(t, "worker", org, api.NodeRole_WORKER)).Dispatcher.Session(forged, &api.SessionRequest{})
-	if err == nil {
-		_, err = session.Recv()
-	}
-	if err != nil || seen.NodeID != "worker" || seen.Forwarder != "" || seen.Is(ca.ManagerOU) {
-		t.Errorf("it is seen as %+v, error %v", seen, err)
+	for who, id := range map[string]*ca.Identity{
+		"worker":  m.identity(t, "worker", org, api.NodeRole_WORKER),
+		"demoted": m.identity(t, "demoted", org, api.NodeRole_MANAGER), // a moment ago it was a manager, and passed on what others ask
+	} {
+		for place, addr := range map[string]string{"leader": m.addrs[0], "follower": m.addrs[1]} {
+			if who == "demoted" && place == "follower" {
+				continue // refused as a loop, whoever it is
+			}
+			c := dial(t, addr, id)
+			for what, said := range claims {
+				ctx := metadata.AppendToOutgoingContext(t.Context(), said...)
+				session, err := c.Dispatcher.Session(ctx, &api.SessionRequest{})
+				if err == nil {
+					_, err = session.Recv()
+				}
+				if status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "only a manager of this swarm may") {
+					t.Errorf("%s, %s, %s: a session ends with %v", who, place, what, err)
+				}
+				if _, err := c.NodeCA.IssueNodeCertificate(ctx, &api.IssueNodeCertificateRequest{}); err != nil {
+					t.Errorf("%s, %s, %s: what is open to all: %v", who, place, what, err)
+				} else if id := <-seen; id.NodeID != "" || id.Org != "" || len(id.Roles) != 0 {
+					t.Errorf("%s, %s, %s: it is seen as %+v", who, place, what, id)
+				}
+			}
+		}
 	}
 }
 

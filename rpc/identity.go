@@ -31,6 +31,11 @@ type Identity struct {
 	// Forwarder is the manager that passed the request on for the caller, empty when the
 	// caller itself connected.
 	Forwarder string
+
+	// forger is the node that says it passes a request on, and is no manager.
+	forger string
+	// byManager is whether who connected has a manager's certificate.
+	byManager bool
 }
 
 // Is reports whether the caller's certificate carries a role, ca.WorkerOU or
@@ -68,8 +73,15 @@ func (s *server) identify(ctx context.Context) (Identity, error) {
 		return id, nil
 	case ca.Peer:
 		id := Identity{NodeID: auth.NodeID, Org: auth.Org, Roles: auth.OUs, Addr: p.Addr.String(), NotAfter: auth.NotAfter}
-		if md, ok := metadata.FromIncomingContext(ctx); ok && s.passesOn(id, md) {
+		id.byManager = id.Is(ca.ManagerOU)
+		md, ok := metadata.FromIncomingContext(ctx)
+		switch {
+		case ok && s.passesOn(id, md):
 			return forwarded(md, id), nil
+		case ok && speaksForOthers(md):
+			// Neither whom it names, nor itself: a manager that was demoted a moment ago
+			// still passes on what others ask, and they must not get what is its own.
+			return Identity{Addr: id.Addr, forger: id.NodeID, byManager: id.byManager}, nil
 		}
 		return id, nil
 	}
@@ -77,7 +89,7 @@ func (s *server) identify(ctx context.Context) (Identity, error) {
 }
 
 // passesOn reports whether the caller is a manager that makes a request for somebody else.
-// What others say of that kind counts for nothing.
+// What others say of that kind makes them nobody.
 func (s *server) passesOn(id Identity, md metadata.MD) bool {
 	if !passedOn(md) || !id.Is(ca.ManagerOU) {
 		return false

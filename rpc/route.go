@@ -62,9 +62,9 @@ func (s *server) toLeader(ctx context.Context, id Identity) (*forward, error) {
 	if err != nil || leader.Self {
 		return nil, err
 	}
-	// Whoever says so: of a manager that is unknown here, the request would go on as the
-	// manager's own, with its rights.
-	if md, ok := metadata.FromIncomingContext(ctx); ok && passedOn(md) && !id.Local {
+	// Also of a manager that is unknown here: the request would go on as the manager's own,
+	// with its rights, or as nobody's. Only managers pass on, so that others make no loop.
+	if md, ok := metadata.FromIncomingContext(ctx); ok && passedOn(md) && id.byManager {
 		return nil, model.Errorf(model.Exhausted, "the request was %s: manager %s at %s does; try again", loopText, leader.NodeID, leader.Addr)
 	}
 	f.leader = leader

@@ -51,6 +51,9 @@ func offered(r grpc.ServiceRegistrar) {
 	skep.RegisterRecoveryServer(r, skep.UnimplementedRecoveryServer{})
 }
 
+// own is what only the socket offers.
+func own(r grpc.ServiceRegistrar) { skep.RegisterLocalServer(r, skep.UnimplementedLocalServer{}) }
+
 // certificate is one of node id, made by s at some time.
 func (s swarm) certificate(t *testing.T, id, org string, role api.NodeRole, at time.Time) []tls.Certificate {
 	t.Helper()
@@ -101,7 +104,7 @@ func callers(t *testing.T) []*caller {
 			t.Fatal(err)
 		}
 		cfg.Credentials, cfg.Local, cfg.Authorizer = LocalCredentials(nil), Self(id, ""), nil
-		local[i] = serve(t, socket, cfg, offered)
+		local[i] = serve(t, socket, cfg, offered, own)
 		p.elect(LeaderInfo{Self: i == 0, NodeID: "m1", Addr: remote[0]})
 		conn, err := client.Dial(remote[0], id.ClientCredentials(ca.ManagerOU))
 		if err != nil {
@@ -235,6 +238,7 @@ func TestTheTableOfWhoMayCallWhat(t *testing.T) {
 	g := grpc.NewServer()
 	offered(g)
 	between(g)
+	own(g)
 	for service, info := range g.GetServiceInfo() {
 		for _, m := range info.Methods {
 			if full := "/" + service + "/" + m.Name; !tried[full] {
