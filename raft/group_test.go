@@ -128,6 +128,84 @@ func TestEveryMemberReadsWhatWasAcknowledged(t *testing.T) {
 	})
 }
 
+// read asks a member for where to read, and says how long the answer took.
+func (g *group) read(id uint64) <-chan time.Duration {
+	took, began := make(chan time.Duration, 1), time.Now()
+	go func() {
+		if _, err := g.running[id].node.ReadIndex(g.t.Context()); err != nil {
+			g.t.Errorf("member %d: %v", id, err)
+		}
+		took <- time.Since(began)
+	}()
+	return took
+}
+
+// A follower passes what it is asked as a leader on to the next one, in the name of whoever
+// asked; which no member may do. That no message leaves in another's name, network checks.
+func TestAReadThatWentToAFormerLeaderIsAskedAgainWhenAnotherLeads(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t, 1, 3, nil)
+		old := g.leader()
+		rest := g.others(old.node.ID())
+		next, reader := rest[0], rest[1]
+		g.net.part([]uint64{next}, []uint64{reader})
+		if err := old.node.TransferLeadership(t.Context(), next); err != nil {
+			t.Fatal(err)
+		}
+		if s := g.running[reader].node.Status(); s.Leader != old.node.ID() {
+			t.Fatalf("the reader knows already that %x leads", s.Leader)
+		}
+		took := g.read(reader)
+		time.Sleep(50 * time.Millisecond)
+		g.net.heal()
+		if d := <-took; d > 150*time.Millisecond {
+			t.Errorf("the read took %s, of which the new leader was away 50ms: it was not asked again at once", d)
+		}
+	})
+}
+
+func TestAReadIsAskedAgainWhenTheSameLeaderIsElectedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t, 1, 3, nil)
+		leader := g.leader()
+		rest := g.others(leader.node.ID())
+		other, reader := rest[0], rest[1]
+		g.net.part([]uint64{leader.node.ID(), other}, []uint64{reader})
+		took := g.read(reader)
+		for _, to := range []uint64{other, leader.node.ID()} {
+			if err := g.leader().node.TransferLeadership(t.Context(), to); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		if s := g.running[reader].node.Status(); s.Leader != leader.node.ID() {
+			t.Fatalf("for the reader %x leads", s.Leader)
+		}
+		g.net.heal()
+		if d := <-took; d > 200*time.Millisecond {
+			t.Errorf("the read took %s: the leader of another term was not asked at once", d)
+		}
+	})
+}
+
+func TestAReadThatWasLostOnTheWayIsAskedAgainWhenTheWayStands(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t, 1, 3, nil)
+		leader := g.leader()
+		reader := g.others(leader.node.ID())[0]
+		g.net.part([]uint64{leader.node.ID()}, []uint64{reader})
+		took := g.read(reader)
+		time.Sleep(20 * time.Millisecond)
+		g.net.heal()
+		if d := <-took; d > 150*time.Millisecond {
+			t.Errorf("the read took %s, and the leader was away for 20ms: it was not asked again at once", d)
+		}
+	})
+}
+
 func TestLeadershipIsHandedOver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -104,6 +104,7 @@ func (g *group) others(than uint64) []uint64 {
 			ids = append(ids, id)
 		}
 	}
+	slices.Sort(ids)
 	return ids
 }
 

@@ -197,6 +197,9 @@ func (l *loop) propose() {
 // handle carries out what raft wants done.
 func (l *loop) handle(rd etcdraft.Ready) {
 	if hs := rd.HardState; !etcdraft.IsEmptyHardState(hs) {
+		if hs.GetTerm() != l.term {
+			l.askAgain() // even the same leader has forgotten what it was asked
+		}
 		l.term, l.commit = hs.GetTerm(), hs.GetCommit()
 	}
 	if n := len(rd.Entries); n > 0 {
@@ -226,7 +229,12 @@ func (l *loop) handle(rd etcdraft.Ready) {
 	l.answer(rd.ReadStates)
 	var others []*raftpb.Message
 	for _, m := range rd.Messages {
-		if !l.send(m) {
+		switch {
+		case l.send(m):
+		case m.GetFrom() != l.id:
+			// raft passes on what was meant for the leader. It is the sender's to say: it asks
+			// again as soon as it knows who leads, and nobody else is heard in its name.
+		default:
 			others = append(others, m)
 		}
 	}

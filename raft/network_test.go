@@ -81,8 +81,8 @@ func (w *wire) knows(id uint64) bool {
 
 func (w *wire) Send(messages []*raftpb.Message) {
 	for _, m := range messages {
-		if m.GetTo() == w.id || m.GetTo() == 0 {
-			panic(fmt.Sprintf("message of %x to %x", w.id, m.GetTo()))
+		if m.GetFrom() != w.id || m.GetTo() == w.id || m.GetTo() == 0 {
+			panic(fmt.Sprintf("%x sends a %s of %x to %x", w.id, m.GetType(), m.GetFrom(), m.GetTo()))
 		}
 		if w.knows(m.GetTo()) {
 			w.net.send(link{w.id, m.GetTo()}, proto.CloneOf(m))

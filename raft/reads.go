@@ -89,7 +89,8 @@ func (l *loop) answer(states []etcdraft.ReadState) {
 	}
 }
 
-// askAgain begins anew with all rounds that have no answer: who was asked may be gone.
+// askAgain begins anew with all rounds that have no answer: who was asked may be gone. It is
+// called when another leads, in another term, and when the way to the leader stands again.
 func (l *loop) askAgain() {
 	for round, waiting := range l.reads.asked {
 		l.reads.waiting = append(l.reads.waiting, waiting...)

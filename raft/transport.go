@@ -145,6 +145,12 @@ func (n *Node) ReportUnreachable(id uint64) {
 func (n *Node) ReportReachable(id uint64) {
 	if n.reach.set(id, true) {
 		n.changed.notify()
+		n.events.put(event{do: func(l *loop) error {
+			if id == l.lead {
+				l.askAgain() // what it was asked may be lost
+			}
+			return nil
+		}})
 	}
 }
 

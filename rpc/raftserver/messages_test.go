@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -192,7 +193,8 @@ func TestAStreamIsOfOneMemberAndEndsWhenItIsRemoved(t *testing.T) {
 		"no hello":                     {"n2", []*skep.MessagesRequest{heartbeat}, 0, nil, codes.InvalidArgument},
 		"somebody else's hello":        {"n3", []*skep.MessagesRequest{hello}, 0, nil, codes.PermissionDenied},
 		"a hello for another member":   {"n2", []*skep.MessagesRequest{{Hello: &skep.Hello{From: 2, To: 3}}}, 0, nil, codes.FailedPrecondition},
-		"another sender's message":     {"n2", []*skep.MessagesRequest{hello, {Messages: []*raftpb.Message{msg(raftpb.MsgApp, 3, 1)}}}, 0, []uint64{0}, codes.PermissionDenied},
+		"another sender's message":     {"n2", []*skep.MessagesRequest{hello, {Messages: []*raftpb.Message{msg(raftpb.MsgReadIndex, 3, 1)}}, heartbeat}, 1, []uint64{0, 7}, codes.OK},
+		"a removed member's message":   {"n2", []*skep.MessagesRequest{hello, {Messages: []*raftpb.Message{msg(raftpb.MsgApp, 4, 1)}}, heartbeat}, 1, []uint64{0, 7}, codes.OK},
 		"a removed member's hello":     {"n4", []*skep.MessagesRequest{{Hello: &skep.Hello{From: 4, To: 1}}}, 0, nil, codes.NotFound},
 		"an empty batch that asks":     {"n2", []*skep.MessagesRequest{hello, {Ack: 3}}, 0, []uint64{0, 3}, codes.OK},
 		"a snapshot without its state": {"n2", []*skep.MessagesRequest{hello, {Messages: []*raftpb.Message{msg(raftpb.MsgSnap, 2, 1)}}}, 0, []uint64{0}, codes.OK},
@@ -201,11 +203,14 @@ func TestAStreamIsOfOneMemberAndEndsWhenItIsRemoved(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, member, _ := serve()
+			s, member, registry := serve()
 			stream := &messages{ctx: from(test.caller), in: test.in}
 			err := (&Replication{Raft: s}).Messages(stream)
 			if errors.Is(err, io.EOF) {
 				err = nil
+			}
+			if strings.HasSuffix(name, "'s message") && counted(t, registry, mismatch) != 1 {
+				t.Error("what is not the sender's is not counted")
 			}
 			if codeOf(err) != test.code || len(member.got) != test.taken || !slices.Equal(stream.acks, test.acks) {
 				t.Errorf("%v, %d messages, acks %v", err, len(member.got), stream.acks)

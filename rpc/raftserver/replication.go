@@ -55,8 +55,8 @@ func (s *Replication) batch(stream grpc.BidiStreamingServer[skep.MessagesRequest
 	}
 	for _, m := range r.GetMessages() {
 		if m.GetFrom() != id {
-			s.Raft.Metrics.rejected(mismatch)
-			return model.Errorf(model.Denied, "on a stream of raft member %x comes a message of %x", id, m.GetFrom())
+			s.Raft.Metrics.rejected(mismatch) // the others on the stream are its own
+			continue
 		}
 		if m.GetType() == raftpb.MsgSnap { // it comes with its state, by Snapshot
 			s.Raft.Metrics.rejected(unexpected)
