@@ -265,6 +265,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	group.Go(func() error { return m.leadWhenElected(ctx) })
 	group.Go(func() error { m.watchLeader(ctx); return nil })
 	group.Go(func() error { m.announce(ctx); return nil })
+	group.Go(func() error { m.followCluster(ctx); return nil })
 	group.Go(func() error { return m.divergence.Run(ctx) })
 	err := group.Wait()
 	stop()

@@ -57,6 +57,8 @@ type Config struct {
 	// KeepEntries is how many entries before a snapshot stay in the log for
 	// followers that lag. Default: 500.
 	KeepEntries uint64
+	// KeepSnapshots is how many snapshots stay beside the newest, as in Tuning.
+	KeepSnapshots uint64
 	// SegmentBytes is the size from which on a file of the log is followed by a new one.
 	// Files are removed as a whole. Default: 16 MiB.
 	SegmentBytes int64
@@ -117,14 +119,10 @@ func (c Config) withDefaults() (Config, error) {
 	if c.HeartbeatTicks == 0 {
 		c.HeartbeatTicks = 1
 	}
-	if c.SnapshotEntries == 0 {
-		c.SnapshotEntries = 10_000
-	}
+	t := Tuning{c.SnapshotEntries, c.KeepSnapshots, c.KeepEntries}.withDefaults()
+	c.SnapshotEntries, c.KeepSnapshots, c.KeepEntries = t.SnapshotEntries, t.KeepSnapshots, t.KeepEntries
 	if c.SnapshotBytes == 0 {
 		c.SnapshotBytes = 64 << 20
-	}
-	if c.KeepEntries == 0 {
-		c.KeepEntries = 500
 	}
 	if c.Transport == nil {
 		c.Transport = nobody{}

@@ -37,7 +37,8 @@
 //
 // On disk there is a directory "log" (package wal) and a directory "snapshots" (package
 // snap), whose files are sealed by package seal. The last two snapshots are kept, and the log
-// since the older one: if the newest turns out damaged, nothing is lost.
+// since the older one: if the newest turns out damaged, nothing is lost. More snapshots are kept
+// and they are taken more often where [Node.Tune] says so.
 //
 // A member that lacks entries which the log of the leader has no more takes the leader's
 // snapshot: the state goes to a file as it comes ([Node.ReceiveSnapshot]), which becomes a

@@ -32,6 +32,7 @@ type Node struct {
 	snapshots    snap.Dir
 	snapshotSize atomic.Uint64 // of the last one
 	writing      atomic.Bool   // one is being written
+	tuning       atomic.Pointer[Tuning]
 	rotation     rotation
 	incoming     incoming
 	taken        sync.Map // *offer that raft took, by index, until it is installed

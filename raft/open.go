@@ -39,6 +39,7 @@ func New(cfg Config) (*Node, error) {
 
 		maxUncommitted: maxUncommitted,
 	}
+	n.Tune(Tuning{cfg.SnapshotEntries, cfg.KeepSnapshots, cfg.KeepEntries})
 	if err := n.open(); err != nil {
 		return nil, err
 	}

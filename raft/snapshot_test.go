@@ -228,3 +228,40 @@ func TestASnapshotThatFailsOtherwiseIsFatal(t *testing.T) {
 		}
 	})
 }
+
+func TestSnapshotsAreTakenAndKeptAsTheMemberIsTunedWhileItRuns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := vfs.NewMem()
+		cfg := config(m)
+		r := lead(t, cfg)
+		write := func(from, to int) []string {
+			for _, data := range numbered(from, to) {
+				r.apply(t, data+strings.Repeat("x", 100))
+				r.settled()
+			}
+			return files(t, m, "snapshots")
+		}
+		if got := write(1, 100); len(got) != 0 {
+			t.Errorf("there are the snapshots %q, want none before 10,000 entries", got)
+		}
+		r.node.Tune(raft.Tuning{SnapshotEntries: 10, KeepSnapshots: 3, KeepEntries: 7})
+		if got := write(101, 1000); len(got) != 4 {
+			t.Errorf("there are the snapshots %q, want the newest and 3 more", got)
+		}
+		r.node.Tune(raft.Tuning{SnapshotEntries: 10})
+		if got := write(1001, 4000); len(got) != 2 {
+			t.Errorf("there are the snapshots %q, want the newest and the one before it", got)
+		}
+		r.node.Tune(raft.Tuning{SnapshotEntries: 10, KeepSnapshots: 3})
+		before := write(4001, 16000)
+		if err := r.node.RotateKey(t.Context(), [32]byte{9}); err != nil {
+			t.Fatal(err)
+		}
+		for _, old := range before {
+			if slices.Contains(files(t, m, "snapshots"), old) {
+				t.Errorf("the snapshot %s, with the old key, is there after the rotation", old)
+			}
+		}
+	})
+}

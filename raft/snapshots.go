@@ -23,14 +23,14 @@ func (d *due) applied(e *raftpb.Entry) {
 
 // now reports whether a snapshot is worth its cost, when the last one had size bytes. A
 // large state is not written again for a few small entries: the log may grow to half
-// of it, within SnapshotBytes.
-func (d *due) now(c Config, size uint64) bool {
-	return d.bytes >= c.SnapshotBytes || d.entries >= c.SnapshotEntries && d.bytes >= size/2
+// of it, within bytes.
+func (d *due) now(entries, bytes, size uint64) bool {
+	return d.bytes >= bytes || d.entries >= entries && d.bytes >= size/2
 }
 
 // capture takes a snapshot, if one is due and none is being written, and has it written.
 func (a *applier) capture(ctx context.Context, last *raftpb.Entry) error {
-	if !a.due.now(a.cfg, a.snapshotSize.Load()) || a.writing.Swap(true) {
+	if !a.due.now(a.tuning.Load().SnapshotEntries, a.cfg.SnapshotBytes, a.snapshotSize.Load()) || a.writing.Swap(true) {
 		return nil
 	}
 	return a.take(ctx, last)
@@ -97,12 +97,16 @@ func (n *Node) writeSnapshot(ctx context.Context, meta snap.Meta, state Snapshot
 		}
 		return nil // one that came from another member is newer
 	}
-	n.mem.compact(n.described(meta), n.cfg.KeepEntries, keepBytes)
+	n.mem.compact(n.described(meta), n.tuning.Load().KeepEntries, keepBytes)
 	keep := []uint64{meta.Index, previous}
 	if ahead := n.ahead.Load(); ahead > meta.Index {
 		keep = append(keep, ahead) // it is about to take the place of all, and may have its name already
 	}
-	if err := errors.Join(n.snapshots.Tidy(keep...), n.log.Release(previous)); err != nil {
+	older, err := n.kept(meta.Index)
+	if err == nil {
+		err = n.snapshots.Tidy(append(keep, older...)...)
+	}
+	if err := errors.Join(err, n.log.Release(previous)); err != nil {
 		n.cfg.Log.Error("old files of the raft log stay until the next snapshot", "error", err)
 	}
 	n.cfg.Log.Debug("raft snapshot written", "raft.index", meta.Index, "bytes", size, "took", time.Since(began))
