@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"skep/raft"
+	"skep/raft/offline"
 	"skep/vfs"
 )
 
@@ -191,7 +192,7 @@ func (g *group) otherVoter(away uint64) uint64 {
 // operation on its disk from the moment it asks for a snapshot until it has caught up.
 func TestAPowerCutAtAnyStepOfASnapshotThatComesIsSurvived(t *testing.T) {
 	t.Parallel()
-	steps := map[string]bool{}
+	steps, behind := map[string]bool{}, 0
 	for cut, more := 1, true; more; cut++ {
 		synctest.Test(t, func(t *testing.T) {
 			g := newGroup(t, 1, 3, short)
@@ -231,6 +232,13 @@ func TestAPowerCutAtAnyStepOfASnapshotThatComesIsSurvived(t *testing.T) {
 				return
 			}
 			steps[step] = true
+			log, err := offline.Open(left, g.configs[away].Dir, g.configs[away].Key).Log()
+			if err != nil {
+				t.Errorf("before %s (operation %d) the log is said to be damaged: %v", step, cut, err)
+			}
+			if log.Behind > 0 {
+				behind++
+			}
 			g.halt(away)
 			g.disks[away] = left
 			g.start(away, nil)
@@ -245,5 +253,8 @@ func TestAPowerCutAtAnyStepOfASnapshotThatComesIsSurvived(t *testing.T) {
 		if !steps[step] {
 			t.Errorf("there was no step %q among %v", step, steps)
 		}
+	}
+	if behind == 0 {
+		t.Error("no power cut left a log that has not got to the snapshot")
 	}
 }

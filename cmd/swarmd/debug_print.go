@@ -280,6 +280,10 @@ func logReport(found *wal.Inspection) report {
 		count(len(found.Segments), "segment"), entries, found.State.Term, found.State.Commit, found.ID, found.Owner)
 	r.fields["term"], r.fields["commit"] = found.State.Term, found.State.Commit
 	r.fields["raft_id"], r.fields["node_id"] = hex(found.ID), found.Owner
+	if found.Behind > 0 {
+		r.notes = append(r.notes, fmt.Sprintf("the log has not got to the snapshot at %d, which came from another manager: the next start begins it anew there, nothing is missing", found.Behind))
+		r.fields["behind"] = found.Behind
+	}
 	old := 0
 	for _, s := range found.Segments {
 		if s.OldKey {

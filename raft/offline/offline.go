@@ -36,37 +36,41 @@ func Open(fsys vfs.FS, dir string, current [32]byte, others ...[32]byte) *Dir {
 }
 
 // Log reads the whole log. It has to reach back to the newest snapshot that is whole, or
-// to the beginning if there is none: that is what the next start asks of it. If it is
-// damaged, what precedes the damage is returned with the error.
+// to the beginning if there is none: that is what the next start asks of it. A log that has not
+// got to a snapshot which came from another manager is whole: a crash leaves that. If it is damaged, what precedes the damage is returned with the error.
 func (d *Dir) Log() (*wal.Inspection, error) {
-	after, err := d.newest()
+	newest, err := d.newest()
 	if err != nil {
 		return &wal.Inspection{}, err
 	}
-	found, err := wal.Inspect(d.logs, after)
+	logs := d.logs
+	if newest.Received {
+		logs.Restart = &newest.Term
+	}
+	found, err := wal.Inspect(logs, newest.Index)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, wal.ErrNone) {
 		return found, fmt.Errorf("there is no raft log in %s: is this the state directory of a manager?", d.logs.Dir)
 	}
 	return found, err
 }
 
-// newest returns the index of the newest snapshot that is whole, or zero.
-func (d *Dir) newest() (uint64, error) {
+// newest returns what the newest snapshot that is whole says of itself, or zeros.
+func (d *Dir) newest() (snap.Meta, error) {
 	indexes, err := d.Snapshots()
 	if err != nil {
-		return 0, err
+		return snap.Meta{}, err
 	}
 	for _, index := range indexes {
-		_, err := d.snapshots.Verify(index)
+		meta, err := d.snapshots.Verify(index)
 		var damage *seal.DamageError
 		switch {
 		case err == nil:
-			return index, nil
+			return meta, nil
 		case !errors.As(err, &damage), errors.Is(err, seal.ErrKey), errors.Is(err, seal.ErrNewer):
-			return 0, err
+			return snap.Meta{}, err
 		}
 	}
-	return 0, nil
+	return snap.Meta{}, nil
 }
 
 // Snapshots returns the indexes of all snapshots, the newest first.

@@ -7,10 +7,14 @@ type Inspection struct {
 	// BeforeIndex and BeforeTerm are those of the entry before the oldest segment,
 	// zero if the log is there from its beginning.
 	BeforeIndex, BeforeTerm uint64
+	// Behind is the index of a snapshot from another member that the log has not got to, or
+	// zero: the next start begins the log anew after it, and needs none of Entries.
+	Behind uint64
 	// Segments are the files that make up the log, the oldest first.
 	Segments []SegmentInfo
 	// Unused are files that are no part of the log and that the next start removes or
-	// passes over: segments that were not finished, or from before a gap.
+	// passes over: segments that were not finished, from before a gap, or from before the log
+	// began anew after a snapshot of another member.
 	Unused []string
 }
 
@@ -58,7 +62,14 @@ func Inspect(cfg Config, after uint64) (*Inspection, error) {
 	s.start(o)
 	s.after = o.before.index
 	found.BeforeIndex, found.BeforeTerm = o.before.index, o.before.term
-	err = s.all(cfg, found)
+	err = s.all(cfg, found, after)
+	if err == nil && cfg.Restart != nil && s.lacks(found, position{after, *cfg.Restart}) {
+		found.Behind = after
+		found.Recovered = s.Recovered
+		found.State = s.State.including(after, *cfg.Restart)
+		found.LastIndex, found.LastTerm = after, *cfg.Restart
+		return found, nil
+	}
 	if err == nil && s.last.index < after {
 		err = damage(s.file, s.end, "the log ends with entry %d, before the snapshot at %d", s.last.index, after)
 	}
@@ -70,12 +81,39 @@ func Inspect(cfg Config, after uint64) (*Inspection, error) {
 	return found, err
 }
 
+// lacks reports whether the log has no entry p.
+func (s *scan) lacks(found *Inspection, p position) bool {
+	switch {
+	case s.last.index < p.index:
+		return true
+	case found.BeforeIndex == p.index:
+		return found.BeforeTerm != p.term
+	}
+	return s.Entries[p.index-s.after-1].GetTerm() != p.term
+}
+
+// anew reports whether the log begins anew with a segment: it goes on after the snapshot of another
+// member, whatever entries there were before.
+func (s *scan) anew(o origin, after uint64) bool {
+	return o.before != s.last && o.before.index <= after && o.prevEnd == uint64(s.end) && o.prevBatch == s.batch //nolint:gosec // an offset in a file
+}
+
 // all reads all segments.
-func (s *scan) all(cfg Config, found *Inspection) error {
+func (s *scan) all(cfg Config, found *Inspection, after uint64) error {
 	current := cfg.Keys.Current()
 	for i, seg := range s.segments {
+		first := i == 0
+		if o, _, err := readOrigin(cfg, segmentPath(cfg.Dir, seg.number), seg.number); !first && err == nil && s.anew(o, after) {
+			for _, old := range found.Segments {
+				found.Unused = append(found.Unused, old.File)
+			}
+			found.Segments, s.Entries, first = nil, nil, true
+			s.start(o)
+			s.after = o.before.index
+			found.BeforeIndex, found.BeforeTerm = o.before.index, o.before.term
+		}
 		before := s.last.index
-		err := s.segment(cfg, i, i == 0, i == len(s.segments)-1)
+		err := s.segment(cfg, i, first, i == len(s.segments)-1)
 		info := SegmentInfo{File: segmentPath(cfg.Dir, seg.number), Size: seg.size, BeforeIndex: before}
 		if s.file == info.File {
 			info.Bytes = s.end

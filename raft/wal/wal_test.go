@@ -698,3 +698,61 @@ func TestRandomCrashesOneAfterAnotherLoseNothing(t *testing.T) {
 		}
 	}
 }
+
+func TestALogThatEndsBeforeASnapshotOfAnotherMemberIsWhole(t *testing.T) {
+	t.Parallel()
+	received := func(fsys vfs.FS, term uint64) wal.Config {
+		cfg := config(fsys)
+		cfg.Restart = &term
+		return cfg
+	}
+	t.Run("a crash before it begins anew", func(t *testing.T) {
+		t.Parallel()
+		for name, c := range map[string]struct{ index, term, behind uint64 }{
+			"the log ends before":               {50, 3, 50},
+			"the log has another entry there":   {29, 3, 29},
+			"the log has the entry":             {20, 1, 0},
+			"the log has the entry, and is all": {30, 1, 0},
+		} {
+			m := vfs.NewMem()
+			fill(t, m, 30)
+			found, err := wal.Inspect(received(m, c.term), c.index)
+			if err != nil || found.Behind != c.behind || len(found.Entries) != 30 {
+				t.Errorf("%s: %d entries, behind %d, %v, want 30 and %d", name, len(found.Entries), found.Behind, err, c.behind)
+			}
+			if c.behind > 0 && (found.LastIndex != c.index || found.LastTerm != c.term || found.State.Commit < c.index) {
+				t.Errorf("%s: it is said to go on after %d.%d, with %+v", name, found.LastIndex, found.LastTerm, found.State)
+			}
+		}
+	})
+	t.Run("a crash before the old segments are removed", func(t *testing.T) {
+		t.Parallel()
+		for _, at := range []uint64{29, 30, 50} {
+			m := vfs.NewMem()
+			fill(t, m, 30)
+			l, _, err := wal.Open(config(m), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := l.Restart(at, 3, nil); err != nil {
+				t.Fatal(err)
+			}
+			flush(t, l, nil, entry(at+1, 3, "anew"))
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			found, err := wal.Inspect(received(m, 3), at)
+			if err != nil || found.Behind != 0 || found.BeforeIndex != at || says(found.Entries) != fmt.Sprintf("%d.3=anew ", at+1) || len(found.Unused) == 0 {
+				t.Errorf("at %d: %q after %d, unused %q, %v", at, says(found.Entries), found.BeforeIndex, found.Unused, err)
+			}
+		}
+	})
+	t.Run("a snapshot of its own", func(t *testing.T) {
+		t.Parallel()
+		m := vfs.NewMem()
+		fill(t, m, 30)
+		if _, err := wal.Inspect(config(m), 50); err == nil {
+			t.Error("a log that ends before a snapshot of this member is said to be whole")
+		}
+	})
+}
