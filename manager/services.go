@@ -35,13 +35,19 @@ type services struct {
 	ca         *caserver.Server
 	dispatcher *dispatcher.Dispatcher
 	health     *raftserver.Health
+	rejected   *raftserver.Metrics
 	insight    *insight.Server
 	recovery   *recovery.Server
 }
 
 func (m *Manager) newServices(external *ca.External) services {
 	cluster := m.cfg.Identity.ClusterID()
+	var rejected *raftserver.Metrics
+	if m.cfg.Metrics != nil {
+		rejected = raftserver.NewMetrics(m.cfg.Metrics)
+	}
 	return services{
+		rejected: rejected,
 		control: controlapi.New(controlapi.Config{
 			Store:          m.store,
 			NewID:          newID,
@@ -69,7 +75,7 @@ func (m *Manager) newServices(external *ca.External) services {
 // Register adds the services of the remote port.
 func (m *Manager) Register(r grpc.ServiceRegistrar) {
 	m.RegisterLocal(r)
-	member := &raftserver.Raft{Members: group{m}.Members, Removed: group{m}.Removed, Member: late{m}, Hashes: m.divergence.heard}
+	member := &raftserver.Raft{Members: group{m}.Members, Removed: group{m}.Removed, Member: late{m}, Hashes: m.divergence.heard, Metrics: m.services.rejected}
 	api.RegisterRaftServer(r, member)
 	skep.RegisterReplicationServer(r, &raftserver.Replication{Raft: member})
 	api.RegisterRaftMembershipServer(r, &raftserver.Membership{Group: group{m}, Store: m.store, Dial: m.cfg.Dial})

@@ -575,7 +575,7 @@ func TestWhatIsRejectedIsCountedByReason(t *testing.T) {
 	if n := counted(t, registry, mismatch); n != 3 {
 		t.Errorf("counted %d, want 3", n)
 	}
-	if n := testutil.CollectAndCount(registry, "swarm_raft_rejected_messages_total"); n != 1 {
-		t.Errorf("%d series, want 1", n)
+	if n := testutil.CollectAndCount(registry, "swarm_raft_rejected_messages_total"); n != 8 {
+		t.Errorf("%d series, want one for each reason", n)
 	}
 }

@@ -29,12 +29,15 @@ const (
 // Metrics counts messages that are rejected. A nil Metrics counts nothing.
 type Metrics struct{ rejects *prometheus.CounterVec }
 
-// NewMetrics registers the series.
+// NewMetrics registers the series, one for each reason, which begin at 0.
 func NewMetrics(registry prometheus.Registerer) *Metrics {
 	m := &Metrics{rejects: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "swarm_raft_rejected_messages_total",
 		Help: "Messages of other managers that were not taken, by reason.",
 	}, []string{"reason"})}
+	for _, reason := range []string{forwarded, removed, unknown, mismatch, misdirected, unexpected, unreachable, damaged} {
+		m.rejects.WithLabelValues(reason)
+	}
 	registry.MustRegister(m.rejects)
 	return m
 }
