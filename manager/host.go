@@ -15,7 +15,7 @@ type host struct{ *raft.Node }
 
 var (
 	_ transport.Host    = host{}
-	_ raftserver.Member = host{}
+	_ raftserver.Member = late{}
 )
 
 // OpenSnapshot opens a snapshot to send.
@@ -72,6 +72,9 @@ func (l late) Step(ctx context.Context, m *raftpb.Message) error {
 	}
 	return h.Step(ctx, m)
 }
+
+// Meet has a leader answered that is no member yet.
+func (l late) Meet(id uint64, nodeID string) { l.m.transport.Meet(id, nodeID) }
 
 // ReportReachable notes that a member is there.
 func (l late) ReportReachable(id uint64) {

@@ -8,6 +8,7 @@
 //   - Messages to a member arrive in the order in which they were sent, or not at all, but for
 //     one thing: what decides elections, shows that a leader is there, or answers overtakes
 //     entries, and a snapshot has a connection of its own.
+//   - Whoever leads is answered, also while it is not known here as a member ([Transport.Meet]).
 //   - A message reaches only the manager whose certificate has the node id of the member. One
 //     that answers as somebody else is left, and another member is asked for the address.
 //   - A connection on which nothing is acknowledged for [Config.Timeout], and for as long as

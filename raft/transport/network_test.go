@@ -324,6 +324,8 @@ func (m *manager) hash(from, index uint64, hash []byte) {
 	m.set(func() { m.hashes = append(m.hashes, fmt.Sprintf("%d %d %s", from, index, hash)) })
 }
 
+func (m *manager) Meet(id uint64, nodeID string) { m.tr.Meet(id, nodeID) }
+
 func (m *manager) ReportReachable(id uint64) { m.set(func() { m.reachable[id] = true }) }
 func (m *manager) ReportUnreachable(id uint64) {
 	m.set(func() { m.reachable[id] = false; m.lost++ })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -22,6 +23,7 @@ type Transport struct {
 
 	mu      sync.Mutex
 	peers   map[uint64]*member
+	guest   *member       // that is one of peers and no member yet, or nil
 	changed chan struct{} // has one element when peers may differ from what runs
 }
 
@@ -93,6 +95,13 @@ func (t *Transport) members() map[uint64]*member {
 // SetMembers says who the members are and where they are reached. The one that sends may be
 // among them. Connections to others are closed, connections to another address are replaced.
 func (t *Transport) SetMembers(members []*api.RaftMember) {
+	if g := t.setMembers(members); g != nil && g.link.Load() != nil {
+		t.cfg.Host.ReportReachable(g.id) // it said so of no member before
+	}
+}
+
+// setMembers returns the guest that has become a member, or nil.
+func (t *Transport) setMembers(members []*api.RaftMember) *member {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	peers := make(map[uint64]*member, len(members))
@@ -107,11 +116,46 @@ func (t *Transport) SetMembers(members []*api.RaftMember) {
 		p.setAddr(m.GetAddr())
 		peers[p.id] = p
 	}
+	named := t.guest
+	if named != nil && peers[named.id] == nil {
+		peers[named.id], named = named, nil
+	} else {
+		t.guest = nil
+	}
+	t.set(peers)
+	return named
+}
+
+func (t *Transport) set(peers map[uint64]*member) {
 	t.peers = peers
 	select {
 	case t.changed <- struct{}{}:
 	default:
 	}
+}
+
+// Meet says that a node writes as a member that SetMembers did not name: it leads, and became one
+// while this member was away. It is answered like one from now on, at the address of its node, if
+// that was another member before, or where the others say that it is; until SetMembers names it,
+// or another one is met.
+func (t *Transport) Meet(id uint64, nodeID string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.peers[id] != nil || id == t.cfg.Self {
+		return
+	}
+	p := newMember(t, &api.RaftMember{RaftId: id, NodeId: nodeID})
+	peers := maps.Clone(t.peers)
+	if t.guest != nil {
+		delete(peers, t.guest.id)
+	}
+	for _, other := range peers {
+		if other.nodeID == nodeID {
+			p.addr.Store(other.addr.Load())
+		}
+	}
+	peers[id], t.guest = p, p
+	t.set(peers)
 }
 
 // Send hands messages over, in order for each receiver. What finds its queue full is dropped

@@ -283,3 +283,57 @@ func TestATransportNeedsAHostAndRunsOnce(t *testing.T) {
 		}
 	})
 }
+
+func TestALeaderThatIsNoMemberYetIsAnswered(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		before *api.RaftMember // what the one that was away knows of the leader's node
+		others bool            // it reaches another one, who knows all
+	}{
+		"the leader is new":                        {nil, true},
+		"the leader was another member, and there": {&api.RaftMember{RaftId: 33, NodeId: "node3", Addr: "host3"}, false},
+		"the leader was another member elsewhere":  {&api.RaftMember{RaftId: 33, NodeId: "node3", Addr: "elsewhere"}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				n := newNetwork(t)
+				away, other, leader := n.start(t, 1), n.start(t, 2), n.start(t, 3)
+				all := []*api.RaftMember{away.member(), other.member(), leader.member()}
+				other.knows(all...)
+				leader.knows(all...)
+				known := []*api.RaftMember{away.member()}
+				if test.others {
+					known = append(known, other.member())
+				}
+				if test.before != nil {
+					known = append(known, test.before)
+				}
+				away.knows(known...)
+				synctest.Wait()
+				leader.tr.Send([]*raftpb.Message{leader.message(raftpb.MsgHeartbeat, away, 0)})
+				time.Sleep(2 * time.Second)
+				away.tr.Send([]*raftpb.Message{away.message(raftpb.MsgAppResp, leader, 5)})
+				synctest.Wait()
+				if got := leader.messages(); !slices.Contains(got, "1:5") {
+					t.Fatalf("the leader heard %v, want an answer", got)
+				}
+				away.knows(known...) // what it applies tells of others first
+				dials := 0
+				n.set(func() { dials = n.dials["host3"] })
+				away.set(func() { delete(away.reachable, 3) })
+				away.knows(all...)
+				away.tr.Send([]*raftpb.Message{away.message(raftpb.MsgAppResp, leader, 6)})
+				synctest.Wait()
+				if got := leader.messages(); !slices.Contains(got, "1:6") || !away.sees(3) {
+					t.Errorf("once it is a member it heard %v, and is seen: %t", got, away.sees(3))
+				}
+				n.set(func() {
+					if n.dials["host3"] != dials {
+						t.Error("the connection was made again when the leader became a member")
+					}
+				})
+			})
+		})
+	}
+}

@@ -33,6 +33,7 @@ type recorder struct {
 	mu        sync.Mutex
 	got       []*raftpb.Message
 	reachable []uint64
+	met       []uint64
 	partial   []byte
 	whole     [][]byte
 	aborted   int
@@ -45,6 +46,7 @@ func (r *recorder) Step(_ context.Context, m *raftpb.Message) error {
 	r.got = append(r.got, m)
 	return nil
 }
+func (r *recorder) Meet(id uint64, _ string)  { r.met = append(r.met, id) }
 func (r *recorder) ReportReachable(id uint64) { r.reachable = append(r.reachable, id) }
 func (r *recorder) ReceiveSnapshot(*raftpb.Message, transport.Header) (Incoming, error) {
 	return r, nil
@@ -61,13 +63,13 @@ func (r *recorder) Commit(context.Context) error {
 func (r *recorder) Abort()       { r.partial = nil; r.aborted++ }
 func (r *recorder) Close() error { return nil }
 
-// serve is a server of member 1; 2 and 3 are members too, 4 was one.
+// serve is a server of member 1; 2 and 3 are members too, and 3 leads; 4 was one.
 func serve() (*Raft, *recorder, *prometheus.Registry) {
 	registry, member := prometheus.NewRegistry(), &recorder{}
 	return &Raft{
 		Member: member,
 		Members: func() []*api.RaftMember {
-			return []*api.RaftMember{{RaftId: 1, NodeId: "n1", Addr: "h1"}, {RaftId: 2, NodeId: "n2", Addr: "h2"}, {RaftId: 3, NodeId: "n3", Addr: "h3"}}
+			return []*api.RaftMember{{RaftId: 1, NodeId: "n1", Addr: "h1"}, {RaftId: 2, NodeId: "n2", Addr: "h2"}, {RaftId: 3, NodeId: "n3", Addr: "h3", Status: &api.RaftMemberStatus{Leader: true}}}
 		},
 		Removed: func() []uint64 { return []uint64{4} },
 		Metrics: NewMetrics(registry),
@@ -577,5 +579,50 @@ func TestWhatIsRejectedIsCountedByReason(t *testing.T) {
 	}
 	if n := testutil.CollectAndCount(registry, "swarm_raft_rejected_messages_total"); n != 8 {
 		t.Errorf("%d series, want one for each reason", n)
+	}
+}
+
+func TestALeaderThatIsAnotherMemberThanBeforeIsHeardByWhoKnowsOfNone(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		caller string
+		m      *raftpb.Message
+		leader uint64 // of those that are known
+		code   codes.Code
+		reason string
+	}{
+		"it leads":                                   {"n2", msg(raftpb.MsgApp, 9, 1), 0, codes.OK, ""},
+		"it shows that it leads":                     {"n2", msg(raftpb.MsgHeartbeat, 9, 1), 0, codes.OK, ""},
+		"it wants a vote":                            {"n2", msg(raftpb.MsgVote, 9, 1), 0, codes.OK, unknown},
+		"somebody leads who is known":                {"n2", msg(raftpb.MsgApp, 9, 1), 3, codes.PermissionDenied, mismatch},
+		"this one leads":                             {"n2", msg(raftpb.MsgApp, 9, 1), 1, codes.PermissionDenied, mismatch},
+		"in the name of a member":                    {"n2", msg(raftpb.MsgApp, 3, 1), 0, codes.PermissionDenied, mismatch},
+		"in the name of one that was removed":        {"n2", msg(raftpb.MsgApp, 4, 1), 0, codes.NotFound, removed},
+		"somebody new":                               {"n9", msg(raftpb.MsgApp, 9, 1), 0, codes.OK, ""},
+		"somebody new, while another one leads":      {"n9", msg(raftpb.MsgApp, 9, 1), 3, codes.OK, ""},
+		"somebody new, who is only a member's equal": {"n9", msg(raftpb.MsgAppResp, 9, 1), 0, codes.OK, unknown},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, member, registry := serve()
+			members := s.Members()
+			s.Members = func() []*api.RaftMember { return members }
+			for _, m := range members {
+				m.Status = &api.RaftMemberStatus{Leader: m.GetRaftId() == test.leader}
+			}
+			hello := &skep.MessagesRequest{Hello: &skep.Hello{From: test.m.GetFrom(), To: 1}, Messages: []*raftpb.Message{test.m}}
+			err := (&Replication{Raft: s}).Messages(&messages{ctx: from(test.caller), in: []*skep.MessagesRequest{hello}})
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			taken := test.reason == ""
+			if codeOf(err) != test.code || (len(member.got) == 1) != taken || slices.Equal(member.met, []uint64{9}) != taken {
+				t.Errorf("%v, %d messages taken, met %v", err, len(member.got), member.met)
+			}
+			if !taken && counted(t, registry, test.reason) == 0 {
+				t.Errorf("not counted as %s", test.reason)
+			}
+		})
 	}
 }

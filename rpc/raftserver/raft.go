@@ -30,6 +30,9 @@ type Member interface {
 	// Step takes a message from another member. Its error is of kind NotFound with the
 	// text transport.TextRemoved when the sender was removed.
 	Step(ctx context.Context, m *raftpb.Message) error
+	// Meet says that a message has come from a leader that is no member yet, as far as this one
+	// knows: it must be answered.
+	Meet(id uint64, nodeID string)
 	// ReportReachable says that a message of a member has come.
 	ReportReachable(id uint64)
 	// ReceiveSnapshot begins to receive the snapshot of a MsgSnap, or goes on with what is

@@ -57,7 +57,8 @@ type sender struct {
 // sender returns the member that a raft id belongs to, when the caller is that member. A
 // caller that nobody here knows, under an id that nobody here knows, may be a leader that
 // joined while this manager was away: it is not known, and only what leaders send is taken
-// of it. This is asked for each batch, so that a member that was removed is cut off on a
+// of it. So may one that is known under another id, since it was demoted and promoted meanwhile;
+// but not while somebody leads who is known, from whom that would have been heard. This is asked for each batch, so that a member that was removed is cut off on a
 // stream that stands.
 func (s *Raft) sender(ctx context.Context, from uint64) (sender, error) {
 	if s.Member == nil {
@@ -72,8 +73,9 @@ func (s *Raft) sender(ctx context.Context, from uint64) (sender, error) {
 		s.Metrics.rejected(removed)
 		return sender{}, model.Errorf(model.NotFound, transport.TextRemoved)
 	}
-	other := uint64(0)
+	other, led := uint64(0), false
 	for _, m := range s.Members() {
+		led = led || m.GetStatus().GetLeader()
 		switch {
 		case m.GetRaftId() == from && m.GetNodeId() == caller.NodeID:
 			return sender{m, true}, nil
@@ -84,7 +86,7 @@ func (s *Raft) sender(ctx context.Context, from uint64) (sender, error) {
 			other = m.GetRaftId()
 		}
 	}
-	if other != 0 || from == 0 {
+	if other != 0 && led || from == 0 {
 		s.Metrics.rejected(mismatch)
 		return sender{}, model.Errorf(model.Denied, "node %s is raft member %x, and this message claims to come from %x", caller.NodeID, other, from)
 	}
@@ -102,6 +104,9 @@ func (s *Raft) wanted(from sender, m *raftpb.Message) bool {
 	case !from.known && t != raftpb.MsgApp && t != raftpb.MsgHeartbeat && t != raftpb.MsgSnap:
 		reason = unknown
 	default:
+		if !from.known {
+			s.Member.Meet(from.GetRaftId(), from.GetNodeId())
+		}
 		return true
 	}
 	s.Metrics.rejected(reason)
