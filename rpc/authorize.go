@@ -128,8 +128,21 @@ func (s *server) member(id Identity) (api.NodeRole, error) {
 		return 0, err
 	}
 	role, known, removed := s.cfg.Authorizer.Node(id.NodeID)
-	if removed || !known {
+	switch {
+	case !removed && !known && !s.knowsAll():
+		return 0, model.Errorf(model.Denied, "this manager does not know node %s, and may not have caught up with the others yet: try again; if the others say that the node was removed, let it leave and join again", id.NodeID)
+	case removed || !known:
 		return 0, model.Errorf(model.Denied, "node %s was removed from the swarm: let it leave and join again", id.NodeID)
 	}
 	return role, nil
+}
+
+// knowsAll reports whether a node that this manager does not know is none of the swarm's: a
+// leader knows all, others may be behind.
+func (s *server) knowsAll() bool {
+	if s.cfg.Leadership == nil {
+		return true
+	}
+	leader, _ := s.cfg.Leadership.Leader()
+	return leader.Self
 }
