@@ -101,7 +101,7 @@ func (r *Renewer) Run(ctx context.Context) error {
 			told, want, retry = true, role, 0
 		case <-timer.C:
 		}
-		if !told && r.cfg.Identity.now().Before(due) {
+		if !told && r.valid() && r.cfg.Identity.now().Before(due) {
 			timer.Reset(r.wait(due))
 			continue
 		}
@@ -143,7 +143,16 @@ func (r *Renewer) once(ctx context.Context) error {
 
 func (r *Renewer) due() time.Time { return RenewAt(r.cfg.Identity.Certificate(), r.cfg.Rand()) }
 
+// valid reports whether the certificate is worth anything at this moment. One that is not yet is
+// as bad as one that has expired: the clock was ahead when it was issued.
+func (r *Renewer) valid() bool {
+	return r.cfg.Identity.Certificate().Valid(r.cfg.Identity.now()) == nil
+}
+
 func (r *Renewer) wait(due time.Time) time.Duration {
+	if !r.valid() {
+		return 0
+	}
 	return min(max(due.Sub(r.cfg.Identity.now()), 0), lookAgain)
 }
 
@@ -154,7 +163,7 @@ func (r *Renewer) backOff(last time.Duration, told bool) time.Duration {
 	if left := r.cfg.Identity.Certificate().NotAfter.Sub(r.cfg.Identity.now()); left/retryParts < limit {
 		limit = max(left/retryParts, retryToldMax)
 	}
-	if told {
+	if told || !r.valid() {
 		limit = retryToldMax
 	}
 	next := retryFirst

@@ -167,6 +167,31 @@ func TestAClockThatIsSetIsNoticedWithinAnHour(t *testing.T) {
 	})
 }
 
+// A manager whose clock is ahead issues itself what is worth nothing when the clock is right again.
+func TestACertificateThatIsNotValidYetIsReplacedWithinSeconds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRenewal(t, api.NodeRole_WORKER, errors.New("nobody answers"))
+		ahead := r.s.issue(t, "n", api.NodeRole_WORKER, time.Now().Add(1000*time.Hour), 100*time.Hour)
+		r.identity.Replace(r.identity.Root(), ahead)
+		time.Sleep(2 * time.Hour) // it is noticed within an hour, and tried in vain for one more
+		before := r.requests()
+		if len(before) < 2 || before[len(before)-1].Sub(before[len(before)-2]) > retryToldMax {
+			t.Fatalf("it asked at %v, want it to ask every few seconds", before)
+		}
+		r.answers(api.NodeRole_WORKER, nil)
+		time.Sleep(retryToldMax)
+		if err := r.identity.Certificate().Valid(time.Now()); err != nil {
+			t.Errorf("it has a certificate that is worth nothing: %v", err)
+		}
+		asked := len(r.requests())
+		time.Sleep(10 * time.Hour)
+		if got := len(r.requests()); got != asked {
+			t.Errorf("it asked %d times more, though its certificate is valid", got-asked)
+		}
+	})
+}
+
 // A certificate that is about to end is asked for more often, one that has ended as
 // if somebody waited for it.
 func TestTheCloserTheEndTheMoreOftenARenewalIsTried(t *testing.T) {
