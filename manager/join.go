@@ -83,31 +83,28 @@ func join(ctx context.Context, conn grpc.ClientConnInterface, addr string) (*raf
 	return &raft.JoinInfo{ID: r.GetRaftId(), Members: r.GetMembers(), Removed: r.GetRemovedMembers()}, nil
 }
 
-// announce tells the others this manager's address, if the group knows it by another one, until
-// ctx ends. A manager that hears of no leader for long tells it too: a copy of it may have claimed
-// to be at another address since, to which the others talk now.
+// announce has the group's record say where this manager is, until ctx ends. The others have found
+// it before: the transport tells them where it is when it connects.
 func (m *Manager) announce(ctx context.Context) {
 	node := m.raft.Load()
-	for silent := false; ctx.Err() == nil; {
+	for ctx.Err() == nil {
 		changed := node.Changed()
 		now := node.Status()
 		itself, others := addresses(now)
-		switch known := itself == m.cfg.Addr; {
-		case itself == "", known && !silent:
-		case !known && now.Leader == now.ID:
-			_ = node.UpdateMember(ctx, &api.RaftMember{RaftId: now.ID, NodeId: m.cfg.Identity.NodeID(), Addr: m.cfg.Addr}) // tried again
-		default:
-			m.tellAddress(ctx, others)
-		}
-		var late <-chan time.Time
-		if itself != m.cfg.Addr || now.Leader == 0 {
-			late = time.After(joinLast)
+		var again <-chan time.Time
+		if itself != "" && itself != m.cfg.Addr {
+			switch now.Leader {
+			case 0: // nobody could write it down
+			case now.ID:
+				_ = node.UpdateMember(ctx, &api.RaftMember{RaftId: now.ID, NodeId: m.cfg.Identity.NodeID(), Addr: m.cfg.Addr}) // tried again
+			default:
+				m.tellAddress(ctx, others)
+			}
+			again = time.After(joinLast)
 		}
 		select {
 		case <-changed:
-			silent = false
-		case <-late:
-			silent = now.Leader == 0
+		case <-again:
 		case <-ctx.Done():
 		}
 	}
@@ -125,8 +122,8 @@ func (m *Manager) tellAddress(ctx context.Context, others []string) {
 }
 
 // addresses returns at which address the group knows this member, and those of the others:
-// the leader's first. Who leads is often not known here, since what a leader sends goes to the
-// old address; any of the others passes the request on.
+// the leader's first. Any of the others passes a request on, if the leader itself is not at the
+// address that this member has of it.
 func addresses(s raft.Status) (itself string, others []string) {
 	for _, member := range s.Members {
 		switch member.GetRaftId() {

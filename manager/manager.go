@@ -49,7 +49,8 @@ type Config struct {
 	Dial func(addr string) (*grpc.ClientConn, error)
 	// Connect makes connections to external CAs; nil is TCP.
 	Connect func(ctx context.Context, network, addr string) (net.Conn, error)
-	// Managers are the addresses of the others that this one may ask to let it join.
+	// Managers are addresses at which others may be, which this one asks to let it join, and at
+	// which it looks for members that are not where the group's record has them.
 	Managers func() []string
 	// Opened is told this manager's raft id when its log is there. Nil: nobody is.
 	Opened func(raftID uint64) error
@@ -124,7 +125,7 @@ func New(cfg Config) (*Manager, error) {
 		}
 	}
 	var err error
-	if m.transport, err = transport.New(transport.Config{Dial: cfg.Dial, Log: cfg.Log, Metrics: cfg.Metrics}); err != nil {
+	if m.transport, err = transport.New(transport.Config{Addr: cfg.Addr, Dial: cfg.Dial, Elsewhere: cfg.Managers, Log: cfg.Log, Metrics: cfg.Metrics}); err != nil {
 		return nil, err
 	}
 	exists, err := raft.Exists(cfg.FS, cfg.Dir)

@@ -75,7 +75,10 @@ func (m *Manager) newServices(external *ca.External) services {
 // Register adds the services of the remote port.
 func (m *Manager) Register(r grpc.ServiceRegistrar) {
 	m.RegisterLocal(r)
-	member := &raftserver.Raft{Members: group{m}.Members, Removed: group{m}.Removed, Member: late{m}, Hashes: m.divergence.heard, Metrics: m.services.rejected}
+	member := &raftserver.Raft{
+		Members: group{m}.Members, Removed: group{m}.Removed, Member: late{m}, Hashes: m.divergence.heard,
+		Found: m.transport.Found, Reached: m.transport.Address, Metrics: m.services.rejected,
+	}
 	api.RegisterRaftServer(r, member)
 	skep.RegisterReplicationServer(r, &raftserver.Replication{Raft: member})
 	api.RegisterRaftMembershipServer(r, &raftserver.Membership{Group: group{m}, Store: m.store, Dial: m.cfg.Dial})

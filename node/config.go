@@ -31,7 +31,8 @@ type Config struct {
 	// Advertise is the address that other nodes reach a manager at; empty is the
 	// default route's source address, else loopback.
 	Advertise string
-	// JoinAddr and JoinToken are for the first start of a node that joins a swarm.
+	// JoinAddr and JoinToken are for the first start of a node that joins a swarm. At a later
+	// one JoinAddr is one more place to look for managers at, which may have moved.
 	// Without them, and without an identity from an earlier start, it founds one.
 	JoinAddr, JoinToken string
 	// UnlockKey opens what a locked manager has on disk. Without it a locked manager waits

@@ -41,7 +41,7 @@ func (n *node) loadIdentity(ctx context.Context) (member bool, err error) {
 		n.cfg.Log.WarnContext(ctx, "this node has to have a new certificate before it can talk to the managers", slog.Any("error", err))
 	}
 	if n.cfg.JoinAddr != "" {
-		n.cfg.Log.InfoContext(ctx, "this node is a member already; the join flags are ignored", slog.String("node.id", cert.NodeID))
+		n.cfg.Log.InfoContext(ctx, "this node is a member already; its join token is ignored", slog.String("node.id", cert.NodeID))
 	}
 	if n.rootKey, err = n.dir.read(certificatesDir, foundingKey); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, fmt.Errorf("read the key of the swarm that is being founded: %w", err)

@@ -103,7 +103,8 @@ func (n *node) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	n.managers = client.NewManagers(known.Managers...)
+	// Given to a node that is a member, the join address is where it may find managers that moved.
+	n.managers = client.NewManagers(append(known.Managers, n.cfg.JoinAddr)...)
 	n.files = ca.NewFiles(n.machine.FS, n.dir.join(certificatesDir))
 	member, err := n.loadIdentity(ctx)
 	if errors.Is(err, ca.ErrLocked) {

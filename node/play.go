@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -201,7 +202,7 @@ func (n *node) raftOpened(id uint64) error {
 	})
 }
 
-// otherManagers returns where the others are that a new manager may ask.
+// otherManagers returns where others may be that a manager may ask.
 func (n *node) otherManagers(own string) func() []string {
 	return func() []string {
 		var others []string
@@ -209,6 +210,10 @@ func (n *node) otherManagers(own string) func() []string {
 			if addr := p.GetPeer().GetAddr(); addr != own && p.GetPeer().GetNodeId() != n.identity.NodeID() {
 				others = append(others, addr)
 			}
+		}
+		// A manager that was given it at a later start finds there who has moved meanwhile.
+		if addr := n.cfg.JoinAddr; addr != "" && addr != own && !slices.Contains(others, addr) {
+			others = append(others, addr)
 		}
 		return others
 	}

@@ -101,9 +101,12 @@ func (x *MessagesRequest) GetAck() uint64 {
 
 // Hello says whose messages follow and whom they are meant for, as raft ids.
 type Hello struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	From          uint64                 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`
-	To            uint64                 `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	From  uint64                 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`
+	To    uint64                 `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"`
+	// Where the sender says that it is reached, HOST:PORT: a place to look for it until the group's own record is right
+	// again. "" says nothing.
+	Addr          string `protobuf:"bytes,3,opt,name=addr,proto3" json:"addr,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -150,6 +153,13 @@ func (x *Hello) GetTo() uint64 {
 		return x.To
 	}
 	return 0
+}
+
+func (x *Hello) GetAddr() string {
+	if x != nil {
+		return x.Addr
+	}
+	return ""
 }
 
 // MessagesResponse answers. The first one of a stream has no ack: the receiver is ready.
@@ -615,10 +625,11 @@ const file_api_skep_replication_proto_rawDesc = "" +
 	"\x05hello\x18\x01 \x01(\v2\x0e.skep.v1.HelloR\x05hello\x12+\n" +
 	"\bmessages\x18\x02 \x03(\v2\x0f.raftpb.MessageR\bmessages\x12*\n" +
 	"\x06hashes\x18\x03 \x03(\v2\x12.skep.v1.StateHashR\x06hashes\x12\x10\n" +
-	"\x03ack\x18\x04 \x01(\x04R\x03ack\"+\n" +
+	"\x03ack\x18\x04 \x01(\x04R\x03ack\"?\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x0e\n" +
-	"\x02to\x18\x02 \x01(\x04R\x02to\"$\n" +
+	"\x02to\x18\x02 \x01(\x04R\x02to\x12\x12\n" +
+	"\x04addr\x18\x03 \x01(\tR\x04addr\"$\n" +
 	"\x10MessagesResponse\x12\x10\n" +
 	"\x03ack\x18\x01 \x01(\x04R\x03ack\"5\n" +
 	"\tStateHash\x12\x14\n" +

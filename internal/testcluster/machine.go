@@ -71,7 +71,7 @@ func (c *Cluster) newMachine(name string) *Machine {
 	m.host = c.Net.AddHost(name, fmt.Sprintf("10.0.0.%d", len(c.machines)+1))
 	m.Tasks = m.newExecutor()
 	m.Config = node.Config{
-		StateDir: StateDir, Socket: socket, Listen: "0.0.0.0:" + port, Advertise: net.JoinHostPort(m.host.IP(), port),
+		StateDir: StateDir, Socket: socket, Listen: "0.0.0.0:" + port, Advertise: net.JoinHostPort(m.IP(), port),
 		Hostname: name, Executor: "none", Version: "test",
 	}
 	conn, err := client.DialSocket(socket, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
@@ -103,8 +103,11 @@ func (m *Machine) newExecutor() *fake.Executor {
 	})
 }
 
+// IP is the machine's address.
+func (m *Machine) IP() string { return m.host.IP() }
+
 // Addr is where others reach a manager on this machine.
-func (m *Machine) Addr() string { return net.JoinHostPort(m.host.IP(), port) }
+func (m *Machine) Addr() string { return net.JoinHostPort(m.IP(), port) }
 
 // Move gives the machine another address, which swarmd announces from its next start on.
 func (m *Machine) Move(ip string) {

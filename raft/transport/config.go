@@ -85,6 +85,12 @@ type Config struct {
 	// here or through Bind.
 	Self uint64
 	Host Host
+	// Addr is where this member is reached, which it tells whomever it connects to. "": it
+	// tells nobody.
+	Addr string
+	// Elsewhere returns more addresses at which managers may be, other than those that the
+	// group's record has. Nil: there are none.
+	Elsewhere func() []string
 	// Dial returns a connection to the manager at an address, which is made when it is first
 	// used, with this manager's certificate. Required.
 	Dial func(addr string) (*grpc.ClientConn, error)
@@ -109,6 +115,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.NodeID == nil {
 		c.NodeID = certified
+	}
+	if c.Elsewhere == nil {
+		c.Elsewhere = func() []string { return nil }
 	}
 	if c.Timeout == 0 {
 		c.Timeout = defaultTimeout

@@ -11,6 +11,10 @@
 //   - Whoever leads is answered, also while it is not known here as a member ([Transport.Meet]).
 //   - A message reaches only the manager whose certificate has the node id of the member. One
 //     that answers as somebody else is left, and another member is asked for the address.
+//   - A member that moved is looked for, beside where the group's record has it, where it says
+//     itself that it is when it connects, where another member reaches it, where it answered in
+//     another's place, and at [Config.Elsewhere]. So members find each other as soon as one way
+//     between each of them and the rest is known to either end.
 //   - A connection on which nothing is acknowledged for [Config.Timeout], and for as long as
 //     its bytes take at one Mbit/s, counts as broken, whatever TCP thinks of it. While a member
 //     is away new connections are tried beside those that hang, at most a second apart.

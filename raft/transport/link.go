@@ -64,7 +64,7 @@ func (t *Transport) open(ctx context.Context, cancel context.CancelCauseFunc, to
 	if err := t.identified(l.stream.Context(), to.nodeID, addr); err != nil {
 		return nil, err
 	}
-	hello := &skep.MessagesRequest{Hello: &skep.Hello{From: t.cfg.Self, To: to.id}}
+	hello := &skep.MessagesRequest{Hello: &skep.Hello{From: t.cfg.Self, To: to.id, Addr: t.cfg.Addr}}
 	if err := l.stream.Send(hello); err != nil && !errors.Is(err, io.EOF) { // EOF: Recv says more
 		return nil, err
 	}
@@ -75,7 +75,8 @@ func (t *Transport) open(ctx context.Context, cancel context.CancelCauseFunc, to
 	return l, err
 }
 
-// identified returns an error unless the other end of a stream is the node that is meant.
+// identified returns an error unless the other end of a stream is the node that is meant. If it
+// is another member, that one is looked for there.
 func (t *Transport) identified(ctx context.Context, nodeID, addr string) error {
 	other := ""
 	if p, ok := peer.FromContext(ctx); ok {
@@ -83,6 +84,7 @@ func (t *Transport) identified(ctx context.Context, nodeID, addr string) error {
 	}
 	if other != nodeID {
 		t.metrics.strangers.Inc()
+		t.foundNode(other, addr)
 		return model.Errorf(model.Denied, "at %s answers node %q, and not node %s: nothing is sent to it; the other managers are asked for the right address", addr, other, nodeID)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,13 +37,20 @@ type member struct {
 	queue  *queue
 	addr   atomic.Pointer[string]
 	moved  chan struct{} // has one element when addr has changed
+	hints  chan string   // has the last address at which the member may be, if it is new
 	link   atomic.Pointer[link]
+	// learned is where else the member may be. Only run's goroutine has it.
+	learned learned
 
 	snapshots *snapshots
 }
 
+// learned is an address that is not from the group's record, but from the member itself, or from
+// one that found it. It counts as long as that record is what it was then.
+type learned struct{ addr, basis string }
+
 func newMember(t *Transport, m *api.RaftMember) *member {
-	p := &member{t: t, id: m.GetRaftId(), nodeID: m.GetNodeId(), queue: newQueue(), moved: make(chan struct{}, 1), snapshots: newSnapshots()}
+	p := &member{t: t, id: m.GetRaftId(), nodeID: m.GetNodeId(), queue: newQueue(), moved: make(chan struct{}, 1), hints: make(chan string, 1), snapshots: newSnapshots()}
 	p.addr.Store(new(m.GetAddr()))
 	return p
 }
@@ -55,6 +63,36 @@ func (p *member) setAddr(addr string) {
 	case p.moved <- struct{}{}:
 	default:
 	}
+}
+
+// hint says where the member may be. Whoever says it last is heard.
+func (p *member) hint(addr string) {
+	for {
+		select {
+		case p.hints <- addr:
+			return
+		default:
+		}
+		select {
+		case <-p.hints:
+		default:
+		}
+	}
+}
+
+// places returns where the member may be, the likeliest first.
+func (p *member) places() []string {
+	record := *p.addr.Load()
+	places := []string{record}
+	if p.learned.addr != "" && p.learned.addr != record && p.learned.basis == record {
+		places = []string{p.learned.addr, record}
+	}
+	for _, addr := range p.t.elsewhere() {
+		if !slices.Contains(places, addr) {
+			places = append(places, addr)
+		}
+	}
+	return places
 }
 
 // run keeps a connection to the member and sends over it until ctx ends.
@@ -114,8 +152,7 @@ type connecting struct {
 	backoff  time.Duration
 	stops    map[int]context.CancelCauseFunc // of the attempts under way
 	asking   context.CancelFunc              // for the address, or nil
-	learned  string                          // the address that another member told, if it differs
-	fresh    int                             // how many attempts there were before it told
+	fresh    int                             // how many attempts there were when places was last new
 	tries    int
 	said     bool // the log knows
 }
@@ -132,8 +169,10 @@ func (p *member) connect(ctx context.Context) (won *link) {
 		case <-ctx.Done():
 			return nil
 		case <-c.moved:
-			c.learned = ""
+			c.fresh = c.tries
 			c.begin(ctx)
+		case addr := <-c.hints:
+			c.learn(ctx, addr)
 		case <-c.queue.wake:
 			if len(c.stops) == 0 && time.Since(c.begun) >= minRetry {
 				c.begin(ctx)
@@ -147,11 +186,7 @@ func (p *member) connect(ctx context.Context) (won *link) {
 		case addr := <-c.resolved:
 			c.asking()
 			c.asking = nil
-			if addr != "" && addr != *c.addr.Load() && addr != c.learned {
-				c.learned = addr
-				c.fresh = c.tries
-				c.begin(ctx)
-			}
+			c.learn(ctx, addr)
 		case a := <-c.results:
 			stop := c.stops[a.number]
 			delete(c.stops, a.number)
@@ -181,13 +216,22 @@ func (c *connecting) end() {
 	}
 }
 
+// learn looks for the member at an address that was told, if that is news.
+func (c *connecting) learn(ctx context.Context, addr string) {
+	is := learned{addr, *c.addr.Load()}
+	if addr == "" || addr == is.basis || addr == c.t.cfg.Addr || is == c.learned {
+		return
+	}
+	c.learned = is
+	c.fresh = c.tries
+	c.begin(ctx)
+}
+
 // begin begins an attempt.
 func (c *connecting) begin(ctx context.Context) {
 	basis := *c.addr.Load()
-	addr := basis
-	if c.learned != "" && (c.tries-c.fresh)%2 == 0 {
-		addr = c.learned
-	}
+	places := c.places()
+	addr := places[(c.tries-c.fresh)%len(places)]
 	c.tries++
 	number := c.tries
 	c.begun = time.Now()

@@ -223,9 +223,12 @@ func (n *network) start(t testing.TB, id uint64, options ...option) *manager {
 	}}
 	m.srv = &raftserver.Raft{Member: m, Members: m.Members, Removed: m.Removeds, Hashes: m.hash}
 	m.raft, m.replication = m.srv, &raftserver.Replication{Raft: m.srv}
+	m.srv.Found = func(id uint64, addr string) { m.tr.Found(id, addr) }
+	m.srv.Reached = func(id uint64) string { return m.tr.Address(id) }
 	for _, o := range options {
 		o(m, &cfg)
 	}
+	cfg.Addr = m.addr
 	m.services = []func(grpc.ServiceRegistrar){func(r grpc.ServiceRegistrar) { api.RegisterRaftServer(r, m.raft) }}
 	if m.replication != nil {
 		m.services = append(m.services, func(r grpc.ServiceRegistrar) { skep.RegisterReplicationServer(r, m.replication) })

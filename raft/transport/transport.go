@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -205,6 +206,56 @@ func (t *Transport) Reachable(id uint64) bool {
 	p := t.peers[id]
 	t.mu.Unlock()
 	return p != nil && p.link.Load() != nil
+}
+
+// Address returns where a member is reached over the connection that stands, "" if none does.
+func (t *Transport) Address(id uint64) string {
+	if id == t.cfg.Self {
+		return t.cfg.Addr
+	}
+	t.mu.Lock()
+	p := t.peers[id]
+	t.mu.Unlock()
+	if p != nil {
+		if l := p.link.Load(); l != nil {
+			return l.addr
+		}
+	}
+	return ""
+}
+
+// Found says that a member may be at an address, whatever the group's record has. It is looked
+// for there too, until that record changes; who answers there has to show the member's
+// certificate as anywhere. It does not wait.
+func (t *Transport) Found(id uint64, addr string) {
+	t.mu.Lock()
+	p := t.peers[id]
+	t.mu.Unlock()
+	if p != nil {
+		p.hint(addr)
+	}
+}
+
+// foundNode is Found for whoever has a certificate.
+func (t *Transport) foundNode(nodeID, addr string) {
+	for _, p := range t.members() {
+		if p.nodeID == nodeID {
+			p.hint(addr)
+		}
+	}
+}
+
+// elsewhere returns the configured addresses that no member's record has, and where none is
+// connected to.
+func (t *Transport) elsewhere() []string {
+	taken := map[string]bool{t.cfg.Addr: true}
+	for _, p := range t.members() {
+		taken[*p.addr.Load()] = true
+		if l := p.link.Load(); l != nil {
+			taken[l.addr] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(t.cfg.Elsewhere()), func(addr string) bool { return taken[addr] })
 }
 
 // resolve asks the members to whom a connection stands where another one is.

@@ -1,6 +1,7 @@
 package raftserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -66,6 +67,11 @@ type Raft struct {
 	Removed func() []uint64
 	// Member takes the messages. Nil refuses them.
 	Member Member
+	// Found is told where a member says that it is reached, when it connects. Nil ignores it.
+	Found func(id uint64, addr string)
+	// Reached returns where a member is reached at present, "" if that is not known: its record
+	// may be old then. Nil knows of none.
+	Reached func(id uint64) string
 	// Healthy asks a candidate whether its raft runs, over a connection of this manager. Stock
 	// managers stand for election while they hear nothing; nobody votes for one that could
 	// not be heard. Nil asks nobody.
@@ -83,11 +89,15 @@ type Raft struct {
 	receiving receiving
 }
 
-// ResolveAddress returns the address of a member.
+// ResolveAddress returns the address of a member: where it is reached, else what its record has.
 func (s *Raft) ResolveAddress(_ context.Context, r *api.ResolveAddressRequest) (*api.ResolveAddressResponse, error) {
 	for _, m := range s.Members() {
 		if m.GetRaftId() == r.GetRaftId() {
-			return &api.ResolveAddressResponse{Addr: m.GetAddr()}, nil
+			addr := m.GetAddr()
+			if s.Reached != nil {
+				addr = cmp.Or(s.Reached(m.GetRaftId()), addr)
+			}
+			return &api.ResolveAddressResponse{Addr: addr}, nil
 		}
 	}
 	return nil, model.Errorf(model.NotFound, "raft member %x is unknown: it never was one, or has left; ask for those of GetNode's manager_status", r.GetRaftId())

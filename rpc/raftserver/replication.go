@@ -1,11 +1,14 @@
 package raftserver
 
 import (
+	"context"
+
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/grpc"
 
 	"skep/api/skep"
 	"skep/model"
+	"skep/rpc"
 )
 
 // Replication serves skep.v1.Replication: what managers of ours send each other.
@@ -26,9 +29,11 @@ func (s *Replication) Messages(stream grpc.BidiStreamingServer[skep.MessagesRequ
 	if hello == nil {
 		return model.Errorf(model.Invalid, "the first message of a stream says who sends and to whom: hello is missing")
 	}
-	if _, err := s.Raft.sender(stream.Context(), hello.GetFrom()); err != nil {
+	from, err := s.Raft.sender(stream.Context(), hello.GetFrom())
+	if err != nil {
 		return err
 	}
+	s.found(stream.Context(), from, hello.GetAddr())
 	if id := s.Raft.Member.ID(); hello.GetTo() != id {
 		s.Raft.Metrics.rejected(misdirected)
 		return model.Errorf(model.Precondition, "this manager is raft member %x and not %x: ask another manager for the address", id, hello.GetTo())
@@ -44,6 +49,17 @@ func (s *Replication) Messages(stream grpc.BidiStreamingServer[skep.MessagesRequ
 		if r, err = stream.Recv(); err != nil {
 			return err
 		}
+	}
+}
+
+// found passes on where a member says that it is reached. That it is the member is proved; where
+// it is, whoever connects there has to see.
+func (s *Replication) found(ctx context.Context, from sender, addr string) {
+	if s.Raft.Found == nil || !from.known || addr == "" {
+		return
+	}
+	if addr, err := resolve(addr, rpc.Caller(ctx).Addr); err == nil {
+		s.Raft.Found(from.GetRaftId(), addr)
 	}
 }
 
