@@ -27,14 +27,28 @@ func TestOtherFaultsAreSurvived(t *testing.T) {
 	}
 	l, finish := load(ctx, t, s)
 	say("%-34s %-14s %13s %12s", "fault", "leader", "longest gap", "whole again")
-	for i, f := range []struct {
-		name string
-		// calm says that the leader has to stay, and hardly anybody to notice.
-		calm bool
-		gap  time.Duration
-		hurt func(leader, follower *Node) error
-		mend func(leader, follower *Node) error
-	}{
+	for i, f := range otherFaults(ctx, s) {
+		if !t.Run(f.name, func(t *testing.T) { survive(ctx, t, s, l, strconv.Itoa(i+1), f, tasks) }) {
+			break // the swarm may be in pieces
+		}
+	}
+	finish()
+	judge(ctx, t, s, l)
+}
+
+// otherFault is one that is done to the leader or to a follower, and undone.
+type otherFault struct {
+	name string
+	// calm says that the leader has to stay, and hardly anybody to notice.
+	calm bool
+	gap  time.Duration
+	hurt func(leader, follower *Node) error
+	mend func(leader, follower *Node) error
+}
+
+func otherFaults(ctx context.Context, s *Swarm) []otherFault {
+	nothing := func(_, _ *Node) error { return nil }
+	return []otherFault{
 		{"kill -9 of a follower", true, time.Second,
 			func(_, n *Node) error { return n.Kill() },
 			func(_, n *Node) error { return s.Start(n) }},
@@ -80,63 +94,82 @@ func TestOtherFaultsAreSurvived(t *testing.T) {
 				}
 				return nil
 			},
-			func(_, _ *Node) error { return nil }},
+			nothing},
 		{"a follower has another address", true, time.Second,
 			func(_, n *Node) error { return inOrder(n.Kill, n.move(101), n.start(s)) },
-			func(_, _ *Node) error { return nil }},
+			nothing},
 		{"the leader has another address", false, eachBar,
 			func(n, _ *Node) error { return inOrder(n.Kill, n.move(102), n.start(s)) },
-			func(_, _ *Node) error { return nil }},
+			nothing},
 		{"one moves to where another was", false, eachBar,
 			func(a, b *Node) error {
 				was := a.number()
 				return inOrder(a.Kill, a.move(103), a.start(s), func() error { return s.Whole(ctx, patience) }, b.Kill, b.move(was), b.start(s))
 			},
-			func(_, _ *Node) error { return nil }},
-	} {
-		leader, err := s.Leader(ctx, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := l.Renew(ctx, strconv.Itoa(i+1), leader.clients().Control); err != nil {
-			t.Fatal(err)
-		}
-		follower := s.Nodes[(slices.Index(s.Nodes, leader)+1)%s.Managers]
-		if err := f.hurt(leader, follower); err != nil {
-			t.Fatalf("%s: %v", f.name, err)
-		}
-		gap, err := longest(ctx, l, settled)
-		if err != nil {
-			t.Fatalf("%s: %v", f.name, err)
-		}
-		mended := time.Now()
-		if err := f.mend(leader, follower); err != nil {
-			t.Fatalf("%s: %v", f.name, err)
-		}
-		if err := s.Whole(ctx, patience); err != nil {
-			t.Fatalf("%s: %v", f.name, err)
-		}
-		whole := time.Since(mended)
-		after, err := s.Leader(ctx, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		say("%-34s %-14s %13v %12v", f.name, leader.Name+" → "+after.Name, ms(gap), ms(whole))
-		if gap > f.gap {
-			t.Errorf("%s: no write was acknowledged for %v, at most %v is promised", f.name, gap, f.gap)
-		}
-		if f.calm && after != leader {
-			t.Errorf("%s: %s led before, now %s does", f.name, leader.Name, after.Name)
-		}
-		if err := same(ctx, s, tasks); err != nil {
-			t.Errorf("%s: %v", f.name, err)
-		}
-		if err := known(ctx, s); err != nil {
-			t.Errorf("%s: %v", f.name, err)
-		}
+			nothing},
+		{"all take the next one's place", false, 2 * eachBar,
+			func(_, _ *Node) error {
+				var kill, move, start []func() error
+				for i, n := range s.Nodes[:s.Managers] {
+					kill = append(kill, n.Kill)
+					move = append(move, n.move(s.Nodes[(i+1)%s.Managers].number()))
+					start = append(start, n.start(s))
+				}
+				return inOrder(slices.Concat(kill, move, start)...)
+			},
+			nothing},
 	}
-	finish()
-	judge(ctx, t, s, l)
+}
+
+// survive checks that a fault is survived.
+func survive(ctx context.Context, t *testing.T, s *Swarm, l *Load, round string, f otherFault, tasks map[string]Process) {
+	t.Helper()
+	leader, err := s.Leader(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Renew(ctx, round, leader.clients().Control); err != nil {
+		t.Fatal(err)
+	}
+	follower := s.Nodes[(slices.Index(s.Nodes, leader)+1)%s.Managers]
+	if err := f.hurt(leader, follower); err != nil {
+		t.Fatal(err)
+	}
+	gap, err := longest(ctx, l, settled)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mended := time.Now()
+	if err := f.mend(leader, follower); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Whole(ctx, patience); err != nil {
+		t.Fatal(err)
+	}
+	whole := time.Since(mended)
+	after, err := s.Leader(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	say("%-34s %-14s %13v %12v", f.name, leader.Name+" → "+after.Name, ms(gap), ms(whole))
+	// Half a minute on a machine that does other things too says nothing of milliseconds, nor
+	// whether a leader that hardly ran was lost: there a gap has the bar of a lost leader.
+	bar := f.gap
+	if testing.Short() {
+		bar = max(bar, eachBar)
+	}
+	if gap > bar {
+		t.Errorf("no write was acknowledged for %v, at most %v is promised", gap, bar)
+	}
+	if f.calm && after != leader && !testing.Short() {
+		t.Errorf("%s led before, now %s does", leader.Name, after.Name)
+	}
+	if err := same(ctx, s, tasks); err != nil {
+		t.Error(err)
+	}
+	if err := eventually(ctx, patience, "every manager knows where all are", func(ctx context.Context) error { return known(ctx, s) }); err != nil {
+		t.Error(err)
+	}
 }
 
 // longest returns the longest time without an acknowledged write within d and, if there

@@ -21,6 +21,9 @@ const (
 	// eachBar and medianBar are what a user may wait after a fault of the leader.
 	eachBar   = 3 * time.Second
 	medianBar = 1500 * time.Millisecond
+	// enough rounds make a median. That of three is one round, which says more of what else the
+	// machine did than of the swarm; each round has its bar in any case.
+	enough = 10
 	// stopped is for how long the leader stands still.
 	stopped = 5 * time.Second
 	// patience is for how long the swarm may take to be whole again.
@@ -82,7 +85,7 @@ func TestALeaderIsLostAgainAndAgain(t *testing.T) {
 		all := slices.Sorted(slices.Values(waits[f.name]))
 		median := all[len(all)/2]
 		say("%-10s next write: median %v, max %v", f.name, ms(median), ms(all[len(all)-1]))
-		if median > medianBar {
+		if total >= enough && median > medianBar {
 			t.Errorf("%s: the next write took %v in the median, not at most %v", f.name, median, medianBar)
 		}
 	}

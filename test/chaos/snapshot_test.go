@@ -132,8 +132,12 @@ func TestALargeSnapshotGoesOnWhereItWasInterrupted(t *testing.T) {
 	if most := before + 4*int64(size) + 100_000_000; peak > most {
 		t.Errorf("the leader took %d bytes of memory, at most %d were expected", peak, most)
 	}
-	if slowest > hardly {
-		t.Errorf("a write took %v while a manager joined, at most %v was expected", slowest, hardly)
+	bar := hardly
+	if testing.Short() { // of few writes on a machine that does other things too
+		bar = eachBar
+	}
+	if slowest > bar {
+		t.Errorf("a write took %v while a manager joined, at most %v was expected", slowest, bar)
 	}
 	objects, err := Objects(ctx, joiner.clients().Control)
 	if err != nil {
