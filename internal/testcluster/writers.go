@@ -13,7 +13,7 @@ import (
 )
 
 // Writers are clients that read and update configs at the sockets of some machines,
-// without pause, and record what they are told.
+// each a few times a second, and record what they are told.
 type Writers struct {
 	c       *Cluster
 	History *linear.History
@@ -52,7 +52,8 @@ func (c *Cluster) Writers(n int, machines ...string) *Writers {
 				wrote, err := client.Step(call, api.NewControlClient(at.client))
 				cancel()
 				w.note(wrote, err)
-				pause := time.Duration(10+client.Rand.IntN(100)) * time.Millisecond
+				// Shorter ones cost the tests a third more and found nothing.
+				pause := time.Duration(50+client.Rand.IntN(250)) * time.Millisecond
 				timer := time.NewTimer(pause)
 				select {
 				case <-timer.C:
