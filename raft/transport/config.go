@@ -45,7 +45,7 @@ const (
 type Host interface {
 	// ReportUnreachable says that messages to a member were lost.
 	ReportUnreachable(id uint64)
-	// ReportReachable says that a connection to a member stands.
+	// ReportReachable says that a connection to a member stands, and again with each answer.
 	ReportReachable(id uint64)
 	// ReportSnapshot says what became of the snapshot of a MsgSnap.
 	ReportSnapshot(id uint64, ok bool)

@@ -297,6 +297,8 @@ func (p *member) serve(ctx context.Context, l *link) error {
 				return
 			}
 			w.answered(r.GetAck())
+			// Whatever was reported meanwhile, such as a queue that was full, is over.
+			p.t.cfg.Host.ReportReachable(p.id)
 		}
 	}()
 	defer func() {

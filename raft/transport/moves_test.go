@@ -147,3 +147,22 @@ func TestAMemberThatSaysItIsWhereAnotherIsGetsNobodyToTalkToThatOne(t *testing.T
 		}
 	})
 }
+
+func TestAMemberWhoseQueueWasFullIsReachableAgainWithItsNextAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, a, b := pair(t)
+		synctest.Wait()
+		before := a.lost
+		var messages []*raftpb.Message
+		for i := range uint64(20_000) {
+			messages = append(messages, a.message(raftpb.MsgApp, b, i))
+		}
+		a.tr.Send(messages)
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if a.lost == before || !a.sees(2) {
+			t.Errorf("reported lost %d times, and reachable after that: %v; want at least once, and true", a.lost-before, a.sees(2))
+		}
+	})
+}

@@ -141,13 +141,17 @@ func pause(ctx context.Context, d time.Duration) error {
 func eventually(ctx context.Context, limit time.Duration, what string, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	var last error
 	for {
 		err := f(ctx)
 		if err == nil {
 			return nil
 		}
+		if ctx.Err() == nil || last == nil {
+			last = err // what the end of time interrupts says nothing
+		}
 		if pause(ctx, 20*time.Millisecond) != nil {
-			return fmt.Errorf("waited %v until %s: %w", limit, what, err)
+			return fmt.Errorf("waited %v until %s: %w", limit, what, last)
 		}
 	}
 }
