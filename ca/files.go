@@ -116,6 +116,9 @@ func (f *Files) Save(root *Root, cert *Certificate) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err // it may hold the only copy of the raft log's key
 	}
+	if err := f.settle(); err != nil {
+		return err
+	}
 	if err := f.saveRoot(root); err != nil {
 		return err
 	}
@@ -138,6 +141,31 @@ func (f *Files) Save(root *Root, cert *Certificate) error {
 		if err := f.rename(name); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// settle completes a Save of this process that failed between its two renames, as finish does at
+// a start: until then the file that has not got its name is the only one of its kind that fits
+// the other, and must not give way to the next attempt.
+func (f *Files) settle() error {
+	key, err := f.readKey()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	// The names that are seen must be those that stay, before another file takes one.
+	if err := f.fs.SyncDir(f.dir); err != nil {
+		return fmt.Errorf("save the node's certificate: %w", err)
+	}
+	has := func(name string) bool {
+		chain, err := f.read(name)
+		return err == nil && key.key.isOf(chain)
+	}
+	if !has(certFile) && has(certFile+newSuffix) {
+		return f.rename(certFile)
 	}
 	return nil
 }
@@ -228,7 +256,8 @@ func (f *Files) write(name string, text []byte) error {
 		err = file.Sync()
 	}
 	if err = errors.Join(err, file.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", full, err)
+		// What could not be written should not take up the space that it lacked.
+		return fmt.Errorf("write %s: %w", full, errors.Join(err, f.fs.Remove(full)))
 	}
 	return nil
 }

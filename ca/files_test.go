@@ -180,7 +180,7 @@ func TestAClockBeforeTheRootIsNamed(t *testing.T) {
 }
 
 // Whatever a power cut leaves of a renewal, the node has its old identity or its
-// new one, and the raft log's key.
+// new one, and the raft log's key. Fault 5 of the reliability promises: the certificate.
 func TestAPowerCutAnywhereInARenewalLeavesOneWholeIdentity(t *testing.T) {
 	t.Parallel()
 	s := newSwarm(t, "cluster")
@@ -230,6 +230,7 @@ func TestAPowerCutAnywhereInARenewalLeavesOneWholeIdentity(t *testing.T) {
 	}
 }
 
+// Fault 10 of the reliability promises: the certificate.
 func TestAFullDiskLeavesTheOldIdentity(t *testing.T) {
 	t.Parallel()
 	s := newSwarm(t, "cluster")
@@ -252,6 +253,60 @@ func TestAFullDiskLeavesTheOldIdentity(t *testing.T) {
 	}
 	if _, cert, err := files.Load(begin); err != nil || cert.Role != api.NodeRole_MANAGER {
 		t.Fatalf("%v, %v", cert, err)
+	}
+}
+
+// TestARenewalThatAFullDiskCutShortIsMadeGoodByTheNext has a renewal fail for lack of space at
+// each operation on the disk, and then another one, before each operation of which the power
+// may be cut: there is a whole identity at any time.
+// Fault 10 of the reliability promises: the certificate.
+func TestARenewalThatAFullDiskCutShortIsMadeGoodByTheNext(t *testing.T) {
+	t.Parallel()
+	s := newSwarm(t, "cluster")
+	first := s.issue(t, "n", api.NodeRole_WORKER, begin, 0)
+	second, third := s.issue(t, "n", api.NodeRole_MANAGER, begin, 0), s.issue(t, "n", api.NodeRole_MANAGER, begin, 0)
+	const spacious = vfs.OpCreate | vfs.OpWrite | vfs.OpSync | vfs.OpRename | vfs.OpMkdir | vfs.OpSyncDir
+	random := rand.New(rand.NewPCG(1, 10))
+	for steps, failed := 0, true; failed; steps++ {
+		mem := vfs.NewMem()
+		files := NewFiles(mem, certificates)
+		if err := errors.Join(files.Save(s.root, first), files.SetRaftKey([RaftKeySize]byte{42})); err != nil {
+			t.Fatal(err)
+		}
+		fault := mem.Inject(vfs.Rule{Op: spacious, Skip: steps, Err: syscall.ENOSPC})
+		err := files.Save(s.root, second)
+		failed = err != nil
+		if failed && !errors.Is(err, syscall.ENOSPC) {
+			t.Fatal(err)
+		}
+		if again := files.Save(s.root, third); again == nil && failed {
+			t.Fatalf("after %d operations: there is no space, and the next renewal has its files", steps)
+		}
+		fault.Remove()
+		whole := func(when string, image *vfs.Mem) {
+			t.Helper()
+			left := NewFiles(image, certificates)
+			if _, _, err := left.Load(begin); err != nil {
+				t.Fatalf("no space after %d operations, %s: %v", steps, when, err)
+			}
+			if _, ok, err := left.RaftKey(); !ok || err != nil {
+				t.Fatalf("no space after %d operations, %s: the raft log's key: %t, %v", steps, when, ok, err)
+			}
+		}
+		mem.Trace(func(op vfs.Op, name string) {
+			when := "and a power cut before " + op.String() + " of " + name
+			for range 3 {
+				whole(when, mem.Crash(random))
+			}
+			whole(when, mem.Copy())
+		})
+		if err := files.Save(s.root, third); err != nil {
+			t.Fatalf("with space again, after %d operations without: %v", steps, err)
+		}
+		mem.Trace(nil)
+		if _, cert, err := NewFiles(mem.Crash(random), certificates).Load(begin); err != nil || !third.key.private.Equal(cert.key.private) {
+			t.Fatalf("with space again, after %d operations without: the identity is not the last one (%v)", steps, err)
+		}
 	}
 }
 

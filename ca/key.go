@@ -56,6 +56,16 @@ func (k Key) matches(cert *x509.Certificate) bool {
 	return k.private != nil && k.private.PublicKey.Equal(cert.PublicKey)
 }
 
+// isOf reports whether the first certificate of a chain, PEM, was issued for this key.
+func (k Key) isOf(chain []byte) bool {
+	block, _ := pem.Decode(chain)
+	if block == nil {
+		return false
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	return err == nil && k.matches(cert)
+}
+
 func encodePrivateKey(key crypto.PrivateKey, headers map[string]string) ([]byte, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
