@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"skep/model"
+	"skep/raft/snap"
 	"skep/raft/wal"
 )
 
@@ -108,7 +109,7 @@ func (n *Node) untilSpace(ctx context.Context, write func() error) (bool, error)
 	if err == nil {
 		return true, nil
 	}
-	if !errors.Is(err, wal.ErrFull) {
+	if !diskFull(err) {
 		return false, fatal(err)
 	}
 	n.cfg.Log.Error("the disk of the raft log is full; until there is space this manager acknowledges nothing, and others lead: free some", "raft.id", n.id, "dir", n.cfg.Dir, "error", err)
@@ -127,11 +128,14 @@ func (n *Node) untilSpace(ctx context.Context, write func() error) (bool, error)
 		case err == nil:
 			n.cfg.Log.Info("there is space for the raft log again", "raft.id", n.id)
 			return true, nil
-		case !errors.Is(err, wal.ErrFull):
+		case !diskFull(err):
 			return false, fatal(err)
 		}
 	}
 }
+
+// diskFull reports whether nothing but space was lacking, and the same may be tried again.
+func diskFull(err error) bool { return errors.Is(err, wal.ErrFull) || errors.Is(err, snap.ErrFull) }
 
 // hardState returns the hard state in a MsgStorageAppend, or nil if it has none.
 func hardState(m *raftpb.Message) *wal.HardState {

@@ -2,16 +2,20 @@ package raft_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"skep/model"
 	"skep/raft"
+	"skep/vfs"
 )
 
+// Fault 10 of the reliability promises: the log of a leader.
 func TestALeaderWhoseDiskIsFullHandsOverAndComesBackWhenThereIsSpace(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -40,6 +44,7 @@ func TestALeaderWhoseDiskIsFullHandsOverAndComesBackWhenThereIsSpace(t *testing.
 	})
 }
 
+// Fault 10 of the reliability promises: the log of the only member.
 func TestTheOnlyMemberWhoseDiskIsFullReadsAndWritesLater(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -82,4 +87,58 @@ func TestTheOnlyMemberWhoseDiskIsFullReadsAndWritesLater(t *testing.T) {
 			t.Errorf("after that it has %q", got)
 		}
 	})
+}
+
+// TestASnapshotThatComesToAFullDiskIsTakenWhenThereIsSpace has a member that takes a snapshot
+// find no space at each step of it.
+// Fault 10 of the reliability promises: the snapshot of another member.
+func TestASnapshotThatComesToAFullDiskIsTakenWhenThereIsSpace(t *testing.T) {
+	t.Parallel()
+	for _, step := range []vfs.Rule{
+		{Op: vfs.OpCreate, Name: "*.recv"},
+		{Op: vfs.OpWrite, Name: "*.recv"},
+		{Op: vfs.OpSync, Name: "*.recv"},
+		{Op: vfs.OpRename, Name: "*.recv"},
+		{Op: vfs.OpCreate, Name: "*.log.tmp"},
+		{Op: vfs.OpWrite, Name: "*.log.tmp"},
+		{Op: vfs.OpWrite, Name: "*.log.tmp", Skip: 1},
+		{Op: vfs.OpSync, Name: "*.log.tmp"},
+		{Op: vfs.OpRename, Name: "*.log.tmp"},
+	} {
+		t.Run(fmt.Sprintf("%s of %s after %d", step.Op, step.Name, step.Skip), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				g := newGroup(t, 1, 3, short)
+				g.apply(numbered(1, 15)...)
+				away := g.follower()
+				g.net.part([]uint64{away}, g.others(away))
+				g.apply(numbered(16, 100)...)
+				step.Err = syscall.ENOSPC
+				fault := g.disks[away].Inject(step)
+				g.net.heal()
+				time.Sleep(5 * time.Second)
+				if fault.Hits() == 0 {
+					t.Fatal("it did not get there")
+				}
+				if got := g.running[away].contents(); len(got) > 15 {
+					t.Errorf("without space it has %d entries", len(got))
+				}
+				g.apply(numbered(101, 110)...)
+				fault.Remove()
+				g.settle("it has caught up", nil)
+				if g.net.snapshots == 0 {
+					t.Error("no snapshot was sent")
+				}
+				if left := files(t, g.disks[away], "snapshots"); slices.ContainsFunc(left, func(name string) bool { return !strings.HasSuffix(name, ".snap") }) {
+					t.Errorf("of what failed the files %q stay", left)
+				}
+				g.halt(away)
+				g.start(away, nil)
+				g.settle("it has started again", nil)
+				if got := g.running[away].contents(); !slices.Equal(got, numbered(1, 110)) {
+					t.Errorf("it has %q", got)
+				}
+			})
+		})
+	}
 }

@@ -335,8 +335,8 @@ func (n *Node) install(ctx context.Context, m *raftpb.Message) error {
 // adopt makes a snapshot the newest one and the beginning of the log, on disk and in memory. It
 // reports false if ctx ended before.
 func (n *Node) adopt(ctx context.Context, o *offer, state *wal.HardState) (bool, error) {
-	if err := n.name(o.file); err != nil {
-		return false, fatal(err)
+	if named, err := n.untilSpace(ctx, func() error { return n.name(o.file) }); err != nil || !named {
+		return false, err
 	}
 	begun, err := n.untilSpace(ctx, func() error { return n.log.Restart(o.meta.Index, o.meta.Term, state) })
 	if err != nil || !begun {

@@ -6,10 +6,15 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"syscall"
 
 	"skep/raft/seal"
 	"skep/vfs"
 )
+
+// ErrFull is wrapped by errors of Adopt when the disk is full: the directory has no room for
+// another name.
+var ErrFull = errors.New("the disk is full")
 
 // arriving marks a snapshot that is being received, or was, and has not taken its place.
 const arriving = ".recv"
@@ -87,9 +92,13 @@ func (s *Incoming) Finish() error {
 }
 
 // Adopt makes it the snapshot of its index, durably, after Finish. A failure may leave it
-// either way.
+// either way; only after ErrFull nothing has changed, and it may be tried again.
 func (s *Incoming) Adopt() error {
-	if err := s.dir.FS.Rename(s.name, s.dir.File(s.index)); err != nil {
+	err := s.dir.FS.Rename(s.name, s.dir.File(s.index))
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%w: %w", ErrFull, s.about(err))
+	}
+	if err != nil {
 		return s.about(err)
 	}
 	if err := s.dir.FS.SyncDir(s.dir.Path); err != nil {

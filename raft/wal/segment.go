@@ -74,10 +74,12 @@ func newWriter(cfg Config, number, batch uint64, content []byte, entries []*raft
 	if err == nil {
 		err = cfg.FS.Rename(name+unfinished, name)
 	}
-	if err == nil {
-		err = cfg.FS.SyncDir(cfg.Dir)
-	}
 	if err != nil {
+		// It has no name yet: nothing that was sealed in it is kept, and another attempt
+		// seals with another nonce.
+		return nil, errors.Join(full(err, cfg.AheadBytes), file.Close(), cfg.FS.Remove(name+unfinished))
+	}
+	if err := cfg.FS.SyncDir(cfg.Dir); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return w, nil
