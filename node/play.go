@@ -38,7 +38,10 @@ func (n *node) play(ctx context.Context) error {
 		} else {
 			err = n.work(ctx)
 		}
-		if err != nil {
+		switch {
+		case err != nil && full(err) && n.started():
+			n.waitForSpace(ctx, err)
+		case err != nil:
 			return err
 		}
 		select {

@@ -101,6 +101,8 @@ func (n *node) recover(ctx context.Context) (*ca.Root, *ca.Certificate, error) {
 func (n *node) trust(bundle []byte) {
 	changed, err := n.identity.Trust(n.files, bundle)
 	switch {
+	case full(err):
+		n.cfg.Log.Error("the swarm's new root certificate is not trusted yet, since the disk of the state directory is full; free some space", slog.String("dir", n.dir.path), slog.Any("error", err))
 	case err != nil:
 		n.cfg.Log.Warn("the root certificate that a manager sent is not trusted", slog.Any("error", err))
 	case changed:
