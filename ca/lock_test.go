@@ -146,6 +146,7 @@ func opensWith(mem *vfs.Mem, kek []byte) error {
 	return err
 }
 
+// Fault 37 of the reliability promises: the key file.
 func TestAfterAPowerCutExactlyOneOfOldAndNewKeyOpensTheFile(t *testing.T) {
 	t.Parallel()
 	s := newSwarm(t, "cluster")
@@ -232,6 +233,7 @@ func TestAFailedChangeOfTheLockIsTriedAgain(t *testing.T) {
 	}
 }
 
+// Fault 37 of the reliability promises: the key file.
 func TestAPowerCutInARotationOfTheRaftKeyLosesNeitherKey(t *testing.T) {
 	t.Parallel()
 	s := newSwarm(t, "cluster")

@@ -84,6 +84,7 @@ func (c *comparing) apply(t *testing.T, from, to, canary uint64, wrong ...int) {
 	synctest.Wait()
 }
 
+// Fault 50 of the reliability promises.
 func TestTheManagerWhoseStateDiffersStopsWithinOneInterval(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -158,6 +158,7 @@ func TestALogThatWasEmptiedIsNoNewSwarm(t *testing.T) {
 	}
 }
 
+// Fault 10 of the reliability promises.
 func TestAManagerWhoseDiskIsFullSaysSoAnswersReadsAndGoesOnWhenThereIsSpace(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -47,6 +47,7 @@ func surviving(state, before, acked []string, proposed func(string) bool) error 
 
 // TestRandomPowerCutsLoseNothingThatWasAcknowledged has three writers and a power cut
 // before a random operation on the disk, again and again on what is left.
+// Fault 5 of the reliability promises.
 func TestRandomPowerCutsLoseNothingThatWasAcknowledged(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(40) {
@@ -120,6 +121,7 @@ func untilPowerCut(t *testing.T, m *vfs.Mem, r *rand.Rand, story string) (left *
 // are written, segments begin, snapshots are written and renamed and old files removed,
 // and recovers from the states which that may leave: all of them, or if there are very
 // many, the first ones and some at random.
+// Fault 9 of the reliability promises.
 func TestEachStepMayBeTheLast(t *testing.T) {
 	t.Parallel()
 	const enough = 40

@@ -190,6 +190,7 @@ func (g *group) otherVoter(away uint64) uint64 {
 
 // TestAPowerCutAtAnyStepOfASnapshotThatComesIsSurvived cuts the power of a member before each
 // operation on its disk from the moment it asks for a snapshot until it has caught up.
+// Fault 9 of the reliability promises: a snapshot of another member.
 func TestAPowerCutAtAnyStepOfASnapshotThatComesIsSurvived(t *testing.T) {
 	t.Parallel()
 	steps, behind := map[string]bool{}, 0

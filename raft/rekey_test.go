@@ -61,6 +61,7 @@ func TestAfterARotationTheNewKeyIsEnough(t *testing.T) {
 // TestPowerCutsWhileTheKeyIsRotatedLoseNothing cuts the power before operations on the
 // disk while the key is rotated under load, and opens what is left with the keys that the
 // key file then has.
+// Fault 37 of the reliability promises: the log and its snapshots.
 func TestPowerCutsWhileTheKeyIsRotatedLoseNothing(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(4) {

@@ -13,6 +13,7 @@ import (
 
 	"skep/raft"
 	"skep/vfs"
+	"skep/vfs/vfstest"
 )
 
 // settled waits until all that follows from what was done is done.
@@ -136,26 +137,55 @@ func flip(t *testing.T, m *vfs.Mem, name string) {
 	}
 }
 
+// Fault 8 of the reliability promises.
 func TestADamagedSnapshotFallsBackToTheOneBeforeAndTheLog(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m, names, cfg, want := twoSnapshots(t)
-		flip(t, m, path.Join("raft/snapshots", names[1]))
-		r := lead(t, cfg)
-		if got := r.contents(); !slices.Equal(got, want) {
-			t.Fatalf("it has %q, want %q", got, want)
-		}
-		// The damaged one is not kept as the fallback of the next.
-		for _, data := range numbered(46, 60) {
-			r.apply(t, data)
-			r.settled()
-		}
-		if got := files(t, m, "snapshots"); len(got) != 2 || slices.Contains(got, names[1]) {
-			t.Errorf("the snapshots are %q, want no %q", got, names[1])
+		whole, names, cfg, want := twoSnapshots(t)
+		newest := path.Join("raft/snapshots", names[1])
+		for what, spoil := range map[string]func(m *vfs.Mem){
+			"a bit is flipped": func(m *vfs.Mem) { flip(t, m, newest) },
+			"it is cut short":  func(m *vfs.Mem) { cutShort(t, m, newest) },
+			"it is empty":      func(m *vfs.Mem) { vfstest.WriteFile(t, m, newest, nil) },
+			"it is gone":       func(m *vfs.Mem) { mustRemove(t, m, newest) },
+		} {
+			m, cfg := whole.Copy(), cfg
+			spoil(m)
+			cfg.FS = m
+			r := lead(t, cfg)
+			if got := r.contents(); !slices.Equal(got, want) {
+				t.Fatalf("%s: it has %q, want %q", what, got, want)
+			}
+			// The damaged one is not kept as the fallback of the next.
+			for _, data := range numbered(46, 60) {
+				r.apply(t, data)
+				r.settled()
+			}
+			if got := files(t, m, "snapshots"); len(got) != 2 || slices.Contains(got, names[1]) {
+				t.Errorf("%s: the snapshots are %q, want no %q", what, got, names[1])
+			}
+			if err := r.stop(); err != nil {
+				t.Errorf("%s: it ends with %v", what, err)
+			}
 		}
 	})
 }
 
+// cutShort cuts off the second half of a file.
+func cutShort(t *testing.T, m *vfs.Mem, name string) {
+	t.Helper()
+	data := vfstest.ReadFile(t, m, name)
+	vfstest.WriteFile(t, m, name, data[:len(data)/2])
+}
+
+func mustRemove(t *testing.T, m *vfs.Mem, name string) {
+	t.Helper()
+	if err := m.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Fault 8 of the reliability promises.
 func TestDamagedSnapshotsWithoutTheLogAreFatal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -188,6 +218,7 @@ func TestDamagedSnapshotsWithoutTheLogAreFatal(t *testing.T) {
 	})
 }
 
+// Fault 10 of the reliability promises: a snapshot.
 func TestASnapshotForWhichThereIsNoSpaceIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -21,6 +23,7 @@ import (
 	"skep/client"
 )
 
+// Fault 47 of the reliability promises: its permissions.
 func TestTheSocketIsMadeForItsOwnerAndGroup(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "made")
@@ -42,6 +45,7 @@ func TestTheSocketIsMadeForItsOwnerAndGroup(t *testing.T) {
 	}
 }
 
+// Fault 47 of the reliability promises.
 func TestWhatStandsInTheSocketsPlace(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -109,6 +113,7 @@ func TestWhatStandsInTheSocketsPlace(t *testing.T) {
 	}
 }
 
+// Fault 47 of the reliability promises: it was removed while it was served.
 func TestClosingLeavesTheSocketOfASuccessor(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "s")
@@ -131,6 +136,118 @@ func TestClosingLeavesTheSocketOfASuccessor(t *testing.T) {
 	}
 	if err := second.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestASocketThatWasRemovedWhileItWasServedIsMadeAnew removes the socket of a server that runs. Who
+// is connected stays so; whoever starts there next gets a socket of its own, with its own mode, and
+// the first one's end does not take it away.
+// Fault 47 of the reliability promises.
+func TestASocketThatWasRemovedWhileItWasServedIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "s")
+	listen := func() (end func(), calls *atomic.Int64) {
+		t.Helper()
+		l, err := ListenLocal(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		calls = &atomic.Int64{}
+		g, err := NewServer(Config{Credentials: LocalCredentials(nil), Local: func() Identity { return Identity{} }},
+			health{check: func(context.Context) error { calls.Add(1); return nil }}.register)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() { done <- g.Serve(l) }()
+		return func() {
+			t.Helper()
+			g.Stop()
+			if err := <-done; err != nil {
+				t.Errorf("Serve returned %v", err)
+			}
+		}, calls
+	}
+	check := func(conn *grpc.ClientConn) {
+		t.Helper()
+		if _, err := client.New(conn).Health.Check(t.Context(), &api.HealthCheckRequest{}); err != nil {
+			t.Error(err)
+		}
+	}
+	dial := func() *grpc.ClientConn {
+		t.Helper()
+		conn, err := client.DialSocket(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		check(conn)
+		return conn
+	}
+	endFirst, firstCalls := listen()
+	old := dial()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	check(old)
+	endSecond, secondCalls := listen()
+	defer endSecond()
+	if info, err := os.Lstat(path); err != nil || info.Mode() != fs.ModeSocket|0o660 {
+		t.Errorf("the new socket has mode %v (%v)", info.Mode(), err)
+	}
+	dial()
+	endFirst()
+	dial()
+	if a, b := firstCalls.Load(), secondCalls.Load(); a != 2 || b != 2 {
+		t.Errorf("the first answered %d calls and the second %d, want 2 and 2", a, b)
+	}
+}
+
+// TestASocketOfSomebodyElse puts the socket of another user there: one whose process has ended
+// is replaced by one that is this process's, one that is served is left alone.
+// Fault 47 of the reliability promises: a foreign owner.
+func TestASocketOfSomebodyElse(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("only root can give a socket to another user")
+	}
+	const other = 12345
+	for _, served := range []bool{false, true} {
+		path := filepath.Join(t.TempDir(), "s")
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.SetUnlinkOnClose(false)
+		if err := errors.Join(os.Chmod(path, 0o777), os.Chown(path, other, other)); err != nil {
+			t.Fatal(err)
+		}
+		if served {
+			defer l.Close()
+		} else if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		own, err := ListenLocal(path)
+		info, lost := os.Lstat(path)
+		if lost != nil {
+			t.Fatal(lost)
+		}
+		owner := info.Sys().(*syscall.Stat_t).Uid
+		if served {
+			if err == nil || !strings.Contains(err.Error(), "served by another process") || owner != other {
+				t.Errorf("the socket that somebody else serves: error %v, and its owner is %d", err, owner)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if owner != 0 || info.Mode() != fs.ModeSocket|0o660 {
+			t.Errorf("the socket that took the place of somebody else's is of %d with mode %v", owner, info.Mode())
+		}
+		if err := own.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

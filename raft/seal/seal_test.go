@@ -58,6 +58,7 @@ func TestFramesAreReadAsTheyWereSealed(t *testing.T) {
 	}
 }
 
+// Fault 30 of the reliability promises: no nonce is used twice with one key.
 func TestTwoFilesNeverShareAKeystream(t *testing.T) {
 	t.Parallel()
 	_, a := newBox(t)

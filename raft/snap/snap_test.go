@@ -102,6 +102,7 @@ func TestASnapshotIsReadAsItWasWritten(t *testing.T) {
 	}
 }
 
+// Fault 8 of the reliability promises.
 func TestAnyDamageOfASnapshotIsNoticedBeforeItsEnd(t *testing.T) {
 	t.Parallel()
 	m := vfs.NewMem()
@@ -188,6 +189,7 @@ func TestTidyKeepsWhatItIsToldAndWhatIsNotOurs(t *testing.T) {
 }
 
 // TestACrashLeavesAWholeSnapshotOrNone looks at the disk before each operation.
+// Fault 9 of the reliability promises.
 func TestACrashLeavesAWholeSnapshotOrNone(t *testing.T) {
 	t.Parallel()
 	m := vfs.NewMem()
@@ -225,6 +227,7 @@ func TestACrashLeavesAWholeSnapshotOrNone(t *testing.T) {
 	t.Logf("%d images", images)
 }
 
+// Fault 10 of the reliability promises: a snapshot.
 func TestAFullDiskLeavesNoHalfSnapshot(t *testing.T) {
 	t.Parallel()
 	m := vfs.NewMem()

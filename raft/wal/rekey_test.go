@@ -84,6 +84,7 @@ func TestSegmentsAfterARotationNeedTheNewKeyOnly(t *testing.T) {
 // TestPowerCutsDuringRotationsLoseNothing appends, rotates and releases at random and
 // cuts the power before every operation on the disk. What is left is opened with the
 // keys that the key file has at that moment.
+// Fault 37 of the reliability promises: the log.
 func TestPowerCutsDuringRotationsLoseNothing(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(15) {
@@ -157,6 +158,7 @@ func TestPowerCutsDuringRotationsLoseNothing(t *testing.T) {
 
 // TestAFullDiskIsNoticedBeforeAnythingIsWritten fills the disk before each batch in turn,
 // and frees it again.
+// Fault 10 of the reliability promises: another segment.
 func TestAFullDiskIsNoticedBeforeAnythingIsWritten(t *testing.T) {
 	t.Parallel()
 	refused := 0
@@ -204,6 +206,7 @@ func TestAFullDiskIsNoticedBeforeAnythingIsWritten(t *testing.T) {
 	}
 }
 
+// Fault 10 of the reliability promises: what is written ahead.
 func TestWhatIsRefusedForLackOfSpaceTakesNone(t *testing.T) {
 	t.Parallel()
 	m := vfs.NewMem()

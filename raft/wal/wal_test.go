@@ -1,6 +1,7 @@
 package wal_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -314,6 +315,7 @@ func lastRecord(data []byte) (begin, end int) {
 	return begin, end
 }
 
+// Fault 6 of the reliability promises.
 func TestATornLastRecordIsCutOffAtAnyByte(t *testing.T) {
 	t.Parallel()
 	whole := vfs.NewMem()
@@ -344,6 +346,7 @@ func TestATornLastRecordIsCutOffAtAnyByte(t *testing.T) {
 	}
 }
 
+// Fault 7 of the reliability promises.
 func TestAFlippedBitIsNeverTakenForACrash(t *testing.T) {
 	t.Parallel()
 	whole := vfs.NewMem()
@@ -379,6 +382,7 @@ func TestAFlippedBitIsNeverTakenForACrash(t *testing.T) {
 	}
 }
 
+// Fault 7 of the reliability promises.
 func TestAHoleBeforeALaterBatchIsFatalEvenIfItLooksTorn(t *testing.T) {
 	t.Parallel()
 	m := vfs.NewMem()
@@ -474,6 +478,58 @@ func TestWhatAnOldBackupLacksInTheMiddleIsNotMissedBehindASnapshot(t *testing.T)
 	wantEntries(t, r, 51, 60)
 }
 
+// TestTwoFuturesOfOneBackupShareNoNonce opens a log and a copy of it, as a backup that is restored
+// beside or after the original is, and lets each go its own way: what both had stays as it is, and
+// what each adds is in files that are sealed with a salt of their own, even where both add the same.
+// Fault 30 of the reliability promises: no nonce is used twice with one key.
+func TestTwoFuturesOfOneBackupShareNoNonce(t *testing.T) {
+	t.Parallel()
+	backup := vfs.NewMem()
+	fill(t, backup, 20)
+	// A backup of a machine that runs ends in the middle of what is written ahead, or of a record.
+	whole := segments(t, backup)
+	name := whole[len(whole)-1]
+	begin, end := lastRecord(vfstest.ReadFile(t, backup, name))
+	for what, size := range map[string]int{"after a record": end, "in the middle of one": (begin + end) / 2} {
+		image := backup.Copy()
+		truncate(t, image, name, int64(size))
+		salts := map[string]string{} // of files that were added
+		for future := range 3 {
+			m := image.Copy()
+			l, r, err := wal.Open(config(m), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range uint64(30) {
+				flush(t, l, &wal.HardState{Term: 2, Commit: r.LastIndex}, entry(r.LastIndex+1+i, 2, "the same entry in all"))
+			}
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			added := 0
+			for _, file := range segments(t, m) {
+				data := vfstest.ReadFile(t, m, file)
+				if slices.Contains(whole, file) {
+					if old := vfstest.ReadFile(t, image, file); !bytes.HasPrefix(old, data) {
+						t.Errorf("%s, future %d: something was sealed in %s, which was there before", what, future, file)
+					}
+					continue
+				}
+				added++
+				salt := string(data[16:48])
+				if other := salts[salt]; other != "" {
+					t.Errorf("%s, future %d: %s has the salt of %s", what, future, file, other)
+				}
+				salts[salt] = fmt.Sprintf("%s of future %d", file, future)
+			}
+			if added < 2 {
+				t.Errorf("%s, future %d: %d files were added, which proves little", what, future, added)
+			}
+		}
+	}
+}
+
+// Fault 11 of the reliability promises.
 func TestAfterAFailedSyncTheLogTakesNothingMore(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -522,6 +578,7 @@ func TestAfterAFailedSyncTheLogTakesNothingMore(t *testing.T) {
 	}
 }
 
+// Fault 10 of the reliability promises: an append.
 func TestAFullDiskIsNoticedBeforeARecordIsWritten(t *testing.T) {
 	t.Parallel()
 	m := vfs.NewMem()
@@ -551,6 +608,7 @@ func TestAFullDiskIsNoticedBeforeARecordIsWritten(t *testing.T) {
 
 // TestEveryCrashImageHasWhatWasAcknowledged looks at the disk before each operation that
 // the log makes, in every state a power cut could leave.
+// Fault 5 of the reliability promises: the log.
 func TestEveryCrashImageHasWhatWasAcknowledged(t *testing.T) {
 	t.Parallel()
 	m := vfs.NewMem()
@@ -614,6 +672,7 @@ func TestEveryCrashImageHasWhatWasAcknowledged(t *testing.T) {
 
 // TestRandomCrashesOneAfterAnotherLoseNothing cuts the power again and again, also during
 // recovery.
+// Fault 5 of the reliability promises: the log.
 func TestRandomCrashesOneAfterAnotherLoseNothing(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(150) {
