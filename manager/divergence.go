@@ -16,6 +16,10 @@ const (
 	digestInterval = 256
 	// digestsKept bounds how many indexes are compared at a time, and how many states wait.
 	digestsKept = 16
+	// digestSlice is how many objects are hashed at a time, digestRest how long nothing is then. The
+	// first digest after a start is one of everything, just when agents and clients come back: it
+	// takes some seconds longer and delays nobody. Later ones are of some hundred objects.
+	digestSlice, digestRest = 250, 10 * time.Millisecond
 	// digestPatience is how long the opinion of a third manager is waited for.
 	digestPatience = 10 * time.Second
 )
@@ -123,8 +127,11 @@ func (d *divergence) Run(ctx context.Context) error {
 			if !ok {
 				break
 			}
-			next, err := digest.Next(c.state)
-			if err != nil {
+			next, err := digest.NextAtEase(c.state, resting(ctx))
+			switch {
+			case ctx.Err() != nil:
+				return nil
+			case err != nil:
 				return err
 			}
 			digest = next
@@ -136,6 +143,24 @@ func (d *divergence) Run(ctx context.Context) error {
 		}
 		if err := d.judge(); err != nil {
 			return err
+		}
+	}
+}
+
+// resting returns what waits for digestRest at each digestSlice-th call, unless ctx ends.
+func resting(ctx context.Context) func() error {
+	n := 0
+	return func() error {
+		if n++; n%digestSlice > 0 {
+			return nil
+		}
+		timer := time.NewTimer(digestRest)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
 }

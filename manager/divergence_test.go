@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -81,6 +82,7 @@ func (c *comparing) apply(t *testing.T, from, to, canary uint64, wrong ...int) {
 			}
 		}
 	}
+	<-time.After(10 * digestRest) // of the bubble
 	synctest.Wait()
 }
 
@@ -126,6 +128,60 @@ func TestTheManagerWhoseStateDiffersStopsWithinOneInterval(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What there is to hash after a start is hashed in slices, between which others have the processor.
+func TestALargeStateIsHashedAtEaseAndOnlyOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		const objects = 20 * digestSlice
+		var told []uint64
+		d := newDivergence(func() uint64 { return 1 }, func() ([]uint64, uint64) { return []uint64{1}, 1 },
+			func(index uint64, _ []byte) { told = append(told, index) }, slog.New(slog.DiscardHandler))
+		r := &replica{store: store.New(store.Config{}), compare: d.reached}
+		ended := make(chan error, 1)
+		go func() { ended <- d.Run(ctx) }()
+		next := uint64(1)
+		apply := func(n int) {
+			t.Helper()
+			for range n {
+				if err := r.Apply([]raft.Entry{{Index: next, Term: 1, Data: entry(t, fmt.Sprint("c", next))}}); err != nil {
+					t.Fatal(err)
+				}
+				next++
+			}
+			r.Applied(next-1, 1)
+		}
+		r.compare = nil // as the state was at the start
+		apply(objects)
+		r.compare = d.reached
+		apply(digestInterval)
+		synctest.Wait()
+		if len(told) > 0 {
+			t.Error("all of it is hashed at once")
+		}
+		time.Sleep((objects/digestSlice + 2) * digestRest)
+		synctest.Wait()
+		if len(told) != 1 {
+			t.Fatalf("it said %v, want one digest", told)
+		}
+		apply(digestInterval)
+		time.Sleep(2 * digestRest)
+		synctest.Wait()
+		if len(told) != 2 {
+			t.Errorf("it said %v: the second digest is one of everything again", told)
+		}
+		other := store.New(store.Config{})
+		r.store = other
+		r.placed = false
+		apply(digestInterval)
+		cancel() // in the middle of work
+		if err := <-ended; err != nil {
+			t.Errorf("it ended with %v", err)
+		}
+	})
 }
 
 func TestOfThreeManagersWithOneAwayTheFollowerThatDiffersWaitsForTheThirdFirst(t *testing.T) {

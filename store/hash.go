@@ -45,6 +45,12 @@ func Comparable(a, b []byte) bool { return len(a) > 0 && len(b) > 0 && a[0] == b
 
 // Next returns the digest of s.
 func (d Digest) Next(s *Snapshot) (Digest, error) {
+	return d.NextAtEase(s, func() error { return nil })
+}
+
+// NextAtEase is Next for whoever has time: rest is called after each object that differs, and
+// may wait. Its error ends the work and is returned.
+func (d Digest) NextAtEase(s *Snapshot, rest func() error) (Digest, error) {
 	from := d.of
 	if from == nil {
 		from = empty()
@@ -56,6 +62,9 @@ func (d Digest) Next(s *Snapshot) (Digest, error) {
 				return d, err
 			}
 			if err := h.add(kind, new, true); err != nil {
+				return d, err
+			}
+			if err := rest(); err != nil {
 				return d, err
 			}
 		}
