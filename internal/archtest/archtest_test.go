@@ -18,6 +18,7 @@ var rules = []struct {
 	{"there are no init functions", Inits},
 	{"package variables hold no state", Variables},
 	{"no test sleeps for real", Sleeps},
+	{"the page of faults names tests that are there", Faults},
 }
 
 func TestTheTreeKeepsItsRules(t *testing.T) {

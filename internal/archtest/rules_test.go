@@ -16,7 +16,7 @@ func TestRulesFindWhatBreaksThem(t *testing.T) {
 	t.Parallel()
 	checks := map[string]func(*Tree) []Breach{
 		"floors": Floors, "docs": Docs, "names": Names, "servers": Servers,
-		"imports": Imports, "inits": Inits, "variables": Variables, "sleeps": Sleeps,
+		"imports": Imports, "inits": Inits, "variables": Variables, "sleeps": Sleeps, "faults": Faults,
 	}
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {

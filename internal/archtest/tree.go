@@ -16,10 +16,14 @@ import (
 // module is the import path of the tree's root.
 const module = "skep"
 
-// Tree is the hand-written and generated Go of the main module.
+// Tree is the hand-written and generated Go of the main module, with what is written about it.
 type Tree struct {
 	Fset     *token.FileSet
 	Packages []*Package // sorted by Dir
+	// Elsewhere are the packages of modules of their own below the root: their tests alone.
+	Elsewhere []*Package
+	// Pages are the pages of docs/ that are held against the tree, by name.
+	Pages map[string]string
 }
 
 // Package is a directory that holds Go files.
@@ -46,18 +50,31 @@ type Breach struct {
 func (b Breach) String() string { return b.Where + ": " + b.What + "\n\t" + b.Do }
 
 // Load parses every Go file below the root of fsys, whatever its build
-// constraints, but for hidden directories, testdata, and modules of their own.
+// constraints, but for hidden directories and testdata, and of modules of their own
+// the tests.
 func Load(fsys fs.FS) (*Tree, error) {
-	t := &Tree{Fset: token.NewFileSet()}
+	t := &Tree{Fset: token.NewFileSet(), Pages: map[string]string{}}
+	if page, err := fs.ReadFile(fsys, faultPage); err == nil {
+		t.Pages[faultPage] = string(page)
+	}
 	byDir := map[string]*Package{}
+	other := "" // the module that name is in, if it is not the main one
 	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() {
-			return skip(fsys, name)
+		if !strings.HasPrefix(name, other+"/") {
+			other = ""
 		}
-		if path.Ext(name) != ".go" {
+		switch {
+		case d.IsDir() && hidden(name):
+			return fs.SkipDir
+		case d.IsDir():
+			if _, err := fs.Stat(fsys, path.Join(name, "go.mod")); err == nil && name != "." {
+				other = name
+			}
+			return nil
+		case path.Ext(name) != ".go", other != "" && !isTestFile(name):
 			return nil
 		}
 		f, err := t.parse(fsys, name)
@@ -67,28 +84,28 @@ func Load(fsys fs.FS) (*Tree, error) {
 		dir := path.Dir(name)
 		if byDir[dir] == nil {
 			byDir[dir] = &Package{Dir: dir}
-			t.Packages = append(t.Packages, byDir[dir])
+			if other == "" {
+				t.Packages = append(t.Packages, byDir[dir])
+			} else {
+				t.Elsewhere = append(t.Elsewhere, byDir[dir])
+			}
 		}
 		byDir[dir].Files = append(byDir[dir].Files, f)
 		return nil
 	})
-	slices.SortFunc(t.Packages, func(a, b *Package) int { return cmp.Compare(a.Dir, b.Dir) })
+	for _, packages := range [][]*Package{t.Packages, t.Elsewhere} {
+		slices.SortFunc(packages, func(a, b *Package) int { return cmp.Compare(a.Dir, b.Dir) })
+	}
 	return t, err
 }
 
-// skip returns fs.SkipDir for a directory that is no part of the main module.
-func skip(fsys fs.FS, dir string) error {
-	if dir == "." {
-		return nil
-	}
-	if base := path.Base(dir); base == "testdata" || base[0] == '.' || base[0] == '_' {
-		return fs.SkipDir
-	}
-	if _, err := fs.Stat(fsys, path.Join(dir, "go.mod")); err == nil {
-		return fs.SkipDir
-	}
-	return nil
+// hidden reports whether a directory is no part of any module.
+func hidden(dir string) bool {
+	base := path.Base(dir)
+	return dir != "." && (base == "testdata" || base[0] == '.' || base[0] == '_')
 }
+
+func isTestFile(name string) bool { return strings.HasSuffix(name, "_test.go") }
 
 func (t *Tree) parse(fsys fs.FS, name string) (*File, error) {
 	src, err := fs.ReadFile(fsys, name)
@@ -102,7 +119,7 @@ func (t *Tree) parse(fsys fs.FS, name string) (*File, error) {
 	return &File{
 		Name:      path.Base(name),
 		Syntax:    syntax,
-		Test:      strings.HasSuffix(name, "_test.go"),
+		Test:      isTestFile(name),
 		Generated: ast.IsGenerated(syntax),
 	}, nil
 }
