@@ -34,6 +34,7 @@ type lockable struct {
 	disk     *vfs.Mem
 	files    *ca.Files
 	identity *ca.Identity
+	rootKey  []byte
 	manager  *manager.Manager
 	// end waits for all of it.
 	end func()
@@ -52,16 +53,45 @@ func newLockable(t *testing.T) *lockable {
 	if err := errors.Join(l.files.Save(root, cert), l.files.SetRaftKey(key)); err != nil {
 		t.Fatal(err)
 	}
-	l.manager, err = manager.New(manager.Config{
-		Identity: l.identity, FS: l.disk, Dir: lockDir, RaftKey: key, Addr: "127.0.0.1:4242",
-		Founding: &manager.Founding{RootKey: rootKey},
-	})
+	l.rootKey = rootKey
+	l.run(t, manager.Config{RaftKey: key, Founding: &manager.Founding{RootKey: rootKey}})
+	return l
+}
+
+// resume starts a manager on what a kill or a power cut left, which opens with key.
+func (l *lockable) resume(t *testing.T, image *vfs.Mem, key ca.UnlockKey) *lockable {
+	t.Helper()
+	r := &lockable{disk: image, files: ca.NewFiles(image, lockCerts), rootKey: l.rootKey}
+	if !key.IsZero() {
+		if err := r.files.Unlock(key.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root, cert, err := r.files.Load(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.identity = ca.NewIdentity(root, cert, nil)
+	keys, err := r.files.RaftKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.run(t, manager.Config{RaftKey: *keys.Write(), OldRaftKeys: keys.Read()})
+	return r
+}
+
+// run runs the manager, and what keeps its key file.
+func (l *lockable) run(t *testing.T, cfg manager.Config) {
+	t.Helper()
+	cfg.Identity, cfg.FS, cfg.Dir, cfg.Addr = l.identity, l.disk, lockDir, "127.0.0.1:4242"
+	var err error
+	if l.manager, err = manager.New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	root, cert := l.identity.Root(), l.identity.Certificate()
 	renewer := ca.NewRenewer(ca.RenewerConfig{
 		Identity: l.identity, Files: l.files, Rand: func() float64 { return 0.5 },
-		Obtain: func(context.Context) (*ca.Root, *ca.Certificate, error) { return issue(root, rootKey, cert) },
+		Obtain: func(context.Context) (*ca.Root, *ca.Certificate, error) { return issue(root, l.rootKey, cert) },
 	})
 	keeper := &locker{
 		files: l.files, rotate: l.manager.RotateRaftKey, renewed: l.identity.Changed,
@@ -82,7 +112,17 @@ func newLockable(t *testing.T) *lockable {
 	if err := l.manager.AwaitServing(ctx); err != nil {
 		t.Fatal(err)
 	}
-	return l
+}
+
+// wants returns the unlock key that the swarm has.
+func (l *lockable) wants(t *testing.T) ca.UnlockKey {
+	t.Helper()
+	cluster, _ := l.manager.Store().Read().Clusters.Get(l.identity.ClusterID())
+	key, err := ca.UnlockKeyIn(cluster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }
 
 // issue makes another certificate, with a new key, for the node that has one.
@@ -219,7 +259,8 @@ func exposed(t *testing.T, image *vfs.Mem, key ca.UnlockKey) string {
 // Fault 37. TestAPowerCutWhileTheLockChangesLeavesOneKeyThatOpens cuts the power before every
 // operation on the disk while the swarm's unlock key is made, replaced and dropped under
 // load, each with all that follows from it. What is left opens with exactly one of the old
-// and the new key, and when that is one, has nothing in the clear.
+// and the new key, and when that is one, has nothing in the clear. A manager that starts on some of
+// these goes on to what the swarm wants.
 func TestAPowerCutWhileTheLockChangesLeavesOneKeyThatOpens(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -256,6 +297,12 @@ func TestAPowerCutWhileTheLockChangesLeavesOneKeyThatOpens(t *testing.T) {
 			cert := l.identity.Certificate().PEM()
 			var mu sync.Mutex // several goroutines write
 			looked, seen := map[string]bool{}, [2]int{}
+			type left struct {
+				what  string
+				image *vfs.Mem
+				key   ca.UnlockKey
+			}
+			var lefts []left
 			l.disk.Trace(func(op vfs.Op, name string) {
 				mu.Lock()
 				defer mu.Unlock()
@@ -283,6 +330,7 @@ func TestAPowerCutWhileTheLockChangesLeavesOneKeyThatOpens(t *testing.T) {
 						key, which = step.new, 1
 					}
 					seen[which]++
+					lefts = append(lefts, left{fmt.Sprintf("%s: left before %s of %s", step.name, op, name), image.Copy(), key})
 					if key.IsZero() {
 						continue
 					}
@@ -296,6 +344,21 @@ func TestAPowerCutWhileTheLockChangesLeavesOneKeyThatOpens(t *testing.T) {
 			}
 			l.settled(t, step.new, func() { time.Sleep(100 * time.Millisecond) })
 			l.disk.Trace(nil)
+			random.Shuffle(len(lefts), func(i, j int) { lefts[i], lefts[j] = lefts[j], lefts[i] })
+			for _, left := range lefts[:min(len(lefts), 12)] {
+				again := l.resume(t, left.image, left.key)
+				want := again.wants(t)
+				again.settled(t, want, func() { time.Sleep(100 * time.Millisecond) })
+				if !want.IsZero() {
+					if what := exposed(t, again.disk, want); what != "" {
+						t.Errorf("%s: after another start %s", left.what, what)
+					}
+				}
+				again.end()
+				if t.Failed() {
+					t.Fatal(left.what)
+				}
+			}
 			if seen[0] == 0 || seen[1] == 0 {
 				t.Errorf("%s: the test saw %v: it does not cover both outcomes", step.name, seen)
 			}

@@ -105,6 +105,38 @@ func TestAManagerRolledBackToAnOldCopyDoesNotHarmTheOthers(t *testing.T) {
 	})
 }
 
+// Who led is rolled back: the next leader does not know what it acknowledged before, so it may be let
+// in again as one that was away. It must not have lost or changed anything then.
+// Fault 30 of the reliability promises.
+func TestALeaderRolledBackToAnOldCopyLosesNothing(t *testing.T) {
+	t.Parallel()
+	testcluster.Seeds(t, 2, func(c *testcluster.Cluster) {
+		c.Managers(3)
+		w := c.Writers(6, "m1", "m2", "m3")
+		c.Wait(time.Second)
+		name := c.AwaitLeader()
+		old := c.Machine(name).Image()
+		c.Wait(5 * time.Second)
+		c.Kill(name)
+		if c.Rand.IntN(2) == 0 {
+			c.AwaitAnotherLeader(name, testcluster.WriteGap)
+			w.Next(testcluster.WriteGap)
+		}
+		c.Machine(name).Restore(old)
+		c.Restart(name)
+		c.Wait(10 * time.Second)
+		w.Next(testcluster.WriteGap)
+		if m := c.Machine(name); !m.Running() {
+			if err := m.Ended(time.Second); err == nil || !strings.Contains(err.Error(), "older than what it has acknowledged") {
+				c.T().Fatalf("swarmd with an old state ends with %v, want an error that says so", err)
+			}
+			rejoin(c, name)
+			return
+		}
+		c.Await(name+" answers", 30*time.Second, func() error { return read(c, name) })
+	})
+}
+
 // rejoin does as the message of a manager that lost its log advises.
 func rejoin(c *testcluster.Cluster, name string) {
 	c.T().Helper()
