@@ -23,7 +23,7 @@ import (
 )
 
 // founder is the configuration of the first manager of a new swarm.
-func founder(t *testing.T) manager.Config {
+func founder(t testing.TB) manager.Config {
 	t.Helper()
 	root, key, cert, err := ca.Bootstrap(model.NewID(rand.Reader), model.NewID(rand.Reader), time.Now(), ca.DefaultLifetime)
 	if err != nil {
@@ -43,7 +43,7 @@ func founder(t *testing.T) manager.Config {
 }
 
 // lead runs a manager until it leads. stop ends it.
-func lead(t *testing.T, cfg manager.Config) (m *manager.Manager, stop func()) {
+func lead(t testing.TB, cfg manager.Config) (m *manager.Manager, stop func()) {
 	t.Helper()
 	m, err := manager.New(cfg)
 	if err != nil {
