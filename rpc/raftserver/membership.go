@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 
 	"skep/api"
 	"skep/ca"
@@ -113,7 +114,7 @@ func (s *Membership) add(ctx context.Context, nodeID, addr string) (raftID uint6
 	}
 	for _, m := range members {
 		if m.GetAddr() == addr {
-			return 0, model.Errorf(model.Precondition, "join as manager at %s: node %s is a manager at this address already; remove that node if it is gone, or set another --advertise-addr", addr, m.GetNodeId())
+			return 0, model.Errorf(model.Precondition, "join as manager at %s: node %s is a manager at this address already; remove that node if it is gone, or set another --advertise-remote-api", addr, m.GetNodeId())
 		}
 	}
 	raftID = s.newRaftID(members)
@@ -166,7 +167,7 @@ func (s *Membership) mayJoin(ctx context.Context, nodeID string) error {
 // callBack looks whether the manager at addr answers, and is the caller.
 func (s *Membership) callBack(ctx context.Context, addr, nodeID string) error {
 	unreachable := func(why error) error {
-		return model.Errorf(model.Precondition, "this manager cannot reach the new one at %s: %w; give it an --advertise-addr at which the others reach it, and let the firewall pass that port", addr, why)
+		return model.Errorf(model.Precondition, "this manager cannot reach the new one at %s: %s; give it an --advertise-remote-api at which the others reach it, and let the firewall pass that port", addr, status.Convert(why).Message())
 	}
 	conn, err := s.Dial(addr)
 	if err != nil {
@@ -181,7 +182,7 @@ func (s *Membership) callBack(ctx context.Context, addr, nodeID string) error {
 		return unreachable(err)
 	}
 	if is, _ := found.AuthInfo.(ca.Peer); is.NodeID != nodeID {
-		return model.Errorf(model.Precondition, "at %s this manager finds node %.80q, not node %s that wants to join: the address belongs to another; set --advertise-addr", addr, is.NodeID, nodeID)
+		return model.Errorf(model.Precondition, "at %s this manager finds node %.80q, not node %s that wants to join: the address belongs to another; set --advertise-remote-api", addr, is.NodeID, nodeID)
 	}
 	if answer.GetStatus() != api.HealthCheckResponse_SERVING {
 		return model.Errorf(model.Unavailable, "the new manager at %s is not ready for raft yet (%v): try again", addr, answer.GetStatus())
@@ -241,20 +242,20 @@ func (s *Membership) takeTurn(ctx context.Context) (end func(), err error) {
 func resolve(addr, from string) (string, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return "", model.Errorf(model.Invalid, "join as manager at %.80q: this is no host:port; set --advertise-addr", addr)
+		return "", model.Errorf(model.Invalid, "join as manager at %.80q: this is no host:port; set --advertise-remote-api", addr)
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return "", model.Errorf(model.Invalid, "join as manager at %.80q: its port is no number from 1 to 65535; set --advertise-addr", addr)
+		return "", model.Errorf(model.Invalid, "join as manager at %.80q: its port is no number from 1 to 65535; set --advertise-remote-api", addr)
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		observed, _, err := net.SplitHostPort(from)
 		if seen := net.ParseIP(observed); err != nil || seen == nil || seen.IsUnspecified() {
-			return "", model.Errorf(model.Invalid, "join as manager at %.80q: nobody can reach that host, and where the call comes from is not known; set --advertise-addr", addr)
+			return "", model.Errorf(model.Invalid, "join as manager at %.80q: nobody can reach that host, and where the call comes from is not known; set --advertise-remote-api", addr)
 		}
 		host = observed
 	}
 	if len(host) > 253 {
-		return "", model.Errorf(model.Invalid, "join as manager: a host name of %d characters is none; set --advertise-addr", len(host))
+		return "", model.Errorf(model.Invalid, "join as manager: a host name of %d characters is none; set --advertise-remote-api", len(host))
 	}
 	return net.JoinHostPort(host, port), nil
 }
