@@ -46,7 +46,7 @@ func (m *Manager) join(ctx context.Context) (*raft.JoinInfo, error) {
 			m.cfg.Log.WarnContext(ctx, "this manager was not taken into the group yet", slog.String("addr", addr), slog.Any("error", err))
 			switch status.Code(err) {
 			case codes.FailedPrecondition, codes.InvalidArgument, codes.NotFound:
-				return nil, fmt.Errorf("join the managers at %s: %w", addr, err)
+				return nil, fmt.Errorf("join the managers at %s: %s", addr, status.Convert(err).Message())
 			default:
 			}
 		}
@@ -145,6 +145,11 @@ func (m *Manager) Alone() bool { return len(group{m}.Members()) < 2 }
 // over first. It is refused where they would be no majority.
 func (m *Manager) Leave(ctx context.Context) error {
 	for ctx.Err() == nil {
+		select {
+		case <-m.removed: // perhaps before the answer to who asked for it
+			return nil
+		default:
+		}
 		is := group{m}.status()
 		if is.Leader == is.ID {
 			if err := (group{m}).TransferLeadership(ctx, 0); err != nil {
@@ -159,13 +164,17 @@ func (m *Manager) Leave(ctx context.Context) error {
 				return err
 			}
 			_, err = api.NewRaftMembershipClient(conn).Leave(ctx, &api.LeaveRequest{Node: &api.RaftMember{RaftId: is.ID}})
-			if code := status.Code(err); code != codes.Unavailable && code != codes.ResourceExhausted {
+			switch status.Code(err) {
+			case codes.Unavailable, codes.ResourceExhausted:
+			case codes.Canceled: // by this manager's own end, if ctx goes on
+			default:
 				return err
 			}
 		}
 		timer := time.NewTimer(joinFirst)
 		select {
 		case <-changed:
+		case <-m.removed:
 		case <-timer.C:
 		case <-ctx.Done():
 		}

@@ -48,6 +48,9 @@ func (l leadership) Absence() string {
 	if node == nil {
 		return l.m.Waits()
 	}
+	if why := l.m.cfg.Refused(); why != "" {
+		return "the other managers refuse this one: " + why
+	}
 	var away []string
 	status := node.Status()
 	for _, member := range status.Members {

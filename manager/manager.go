@@ -58,6 +58,9 @@ type Config struct {
 	ForceNew bool
 	// Version is what this manager says it runs.
 	Version string
+	// Refused says why the other managers do not take this node for one of theirs, as far as
+	// it was told; "" or nil is that they do.
+	Refused func() string
 	// Now is the wall clock of certificates and stored times; nil is time.Now.
 	Now func() time.Time
 	Log *slog.Logger
@@ -87,6 +90,8 @@ type Manager struct {
 	forcing bool
 	// stopping is closed when Run is about to end.
 	stopping chan struct{}
+	// removed is closed when the others have taken this manager out of their group.
+	removed  chan struct{}
 	services services
 	issuer   *issuer.Issuer
 }
@@ -108,10 +113,13 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Managers == nil {
 		cfg.Managers = func() []string { return nil }
 	}
+	if cfg.Refused == nil {
+		cfg.Refused = func() string { return "" }
+	}
 	if cfg.Opened == nil {
 		cfg.Opened = func(uint64) error { return nil }
 	}
-	m := &Manager{cfg: cfg, forcing: cfg.ForceNew, stopping: make(chan struct{}), conns: conns{dial: cfg.Dial}}
+	m := &Manager{cfg: cfg, forcing: cfg.ForceNew, stopping: make(chan struct{}), removed: make(chan struct{}), conns: conns{dial: cfg.Dial}}
 	m.store = store.New(store.Config{Now: cfg.Now, Logger: cfg.Log, Metrics: cfg.Metrics})
 	m.divergence = newDivergence(group{m}.ID, group{m}.opinionated, func(index uint64, hash []byte) { m.transport.Announce(index, hash) }, cfg.Log)
 	m.replica = &replica{store: m.store, compare: m.divergence.reached}
@@ -258,7 +266,10 @@ func (m *Manager) Run(ctx context.Context) error {
 	carrier.Go(func() error { return m.transport.Run(carrying) })
 	group.Go(func() error {
 		err := node.Run(ctx)
-		if err == nil && ctx.Err() == nil {
+		switch {
+		case errors.Is(err, raft.ErrRemoved):
+			close(m.removed)
+		case err == nil && ctx.Err() == nil:
 			err = errors.New("raft ended by itself")
 		}
 		return err

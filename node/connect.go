@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -62,6 +63,7 @@ func (n *node) connectRemote(context.Context) (grpc.ClientConnInterface, func(er
 			n.managers.Succeeded(addr)
 		} else {
 			n.managers.Failed(addr)
+			n.noteRefusal(err)
 		}
 		n.away = ""
 		if !registered || silent(err) {
@@ -77,6 +79,29 @@ func silent(err error) bool {
 	_, advised := model.Advised(err)
 	code := status.Code(err)
 	return code == codes.Unavailable && !advised || code == codes.DeadlineExceeded
+}
+
+// noteRefusal keeps why a session came to nothing: whoever asks this node for what only a
+// manager answers is told, too.
+func (n *node) noteRefusal(err error) {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return
+	}
+	why := status.New(codes.Unknown, err.Error())
+	var answer interface{ GRPCStatus() *status.Status }
+	if errors.As(err, &answer) {
+		why = answer.GRPCStatus()
+	}
+	n.refused.Store(why)
+}
+
+// denied says why the managers do not take this node for one of theirs, "" if they do or do
+// not say.
+func (n *node) denied() string {
+	if why := n.refused.Load(); why.Code() == codes.PermissionDenied {
+		return why.Message()
+	}
+	return ""
 }
 
 // dialManager returns a connection to the manager at addr with this node's certificate.

@@ -108,7 +108,7 @@ func (n *node) join(ctx context.Context) (*ca.Root, *ca.Certificate, error) {
 		return nil, nil, ctx.Err()
 	}
 	if model.KindOf(err) == model.Invalid {
-		err = fmt.Errorf("%w; 'swarmctl cluster join-token worker' on a manager prints the one of today", err)
+		err = fmt.Errorf("%w; 'swarmctl cluster join-token worker', or manager, on a manager prints the one of today", err)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("join the swarm at %s: %w", n.cfg.JoinAddr, err)

@@ -41,7 +41,7 @@ func (l local) leave(ctx context.Context, m *manager.Manager, say func(string) e
 		return err
 	}
 	l.n.stopTasks(ctx)
-	if m == nil || m.Alone() {
+	if m == nil || m.Alone() || l.n.denied() != "" { // whoever was removed has nobody to ask
 		return say("removing what it has of the swarm")
 	}
 	if err := say("leaving the other managers"); err != nil {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -53,6 +54,9 @@ func (l local) Status(context.Context, *skep.StatusRequest) (*skep.StatusRespons
 	case !n.registered.Load():
 		r.State = skep.StatusResponse_STARTING
 		r.Message = "not registered with a manager; tries " + n.managers.String()
+		if why := n.refused.Load(); why != nil {
+			r.Message += ": " + why.Message()
+		}
 	}
 	return r, nil
 }
@@ -100,6 +104,9 @@ func (n *node) notManager(fullMethod string) error {
 	if n.manager.Load() != nil {
 		return model.Errorf(model.Unimplemented, "%s is not served here", fullMethod)
 	}
-	return model.Errorf(model.Precondition, "this node is a worker and cannot answer %s: ask a manager (%s)",
-		fullMethod[strings.LastIndexByte(fullMethod, '/')+1:], n.managers)
+	text := fmt.Sprintf("this node is a worker and cannot answer %s: ask a manager (%s)", fullMethod[strings.LastIndexByte(fullMethod, '/')+1:], n.managers)
+	if why := n.refused.Load(); why != nil {
+		text += "; it has no session with them: " + why.Message()
+	}
+	return model.Errorf(model.Precondition, "%s", text)
 }

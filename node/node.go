@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc/status"
 
 	"skep/agent"
 	"skep/api"
@@ -59,6 +60,9 @@ type node struct {
 	ownFailed atomic.Bool
 	// away is the manager that was the last not to answer, only for the agent's goroutine.
 	away string
+	// refused is why the last session with another manager came to nothing, nil since one
+	// came about.
+	refused atomic.Pointer[status.Status]
 	// foreign has something in it when a manager was met that the trusted root does not
 	// vouch for.
 	foreign chan struct{}
@@ -201,6 +205,7 @@ func (n *node) newAgent() (close func() error, err error) {
 // notify takes what a session says of this node and its managers.
 func (n *node) notify(m *api.SessionMessage) {
 	n.registered.Store(true)
+	n.refused.Store(nil)
 	n.managers.Set(m.GetManagers())
 	n.trust(m.GetRootCA())
 	var addrs []string

@@ -164,13 +164,16 @@ func (n *node) newManager(ctx context.Context, listening net.Addr, metrics *leas
 	if err != nil {
 		return nil, err
 	}
+	if err := n.checkOwn(addr); err != nil {
+		return nil, err
+	}
 	if len(n.managers.Peers()) == 0 {
 		n.managers = client.NewManagers(addr)
 	}
 	cfg := manager.Config{
 		Identity: n.identity, FS: n.machine.FS, Dir: n.dir.join(raftDir), RaftKey: *keys.Write(), OldRaftKeys: keys.Read(),
 		Addr: addr, Now: n.cfg.Now, Log: n.cfg.Log, Version: n.cfg.Version,
-		Dial: n.dialManager, Connect: n.machine.Dial, Managers: n.otherManagers(addr), Opened: n.raftOpened,
+		Dial: n.dialManager, Connect: n.machine.Dial, Managers: n.otherManagers(addr), Opened: n.raftOpened, Refused: n.denied,
 		ForceNew: n.cfg.ForceNewCluster && !n.forced,
 	}
 	if n.cfg.Metrics != nil {
@@ -192,6 +195,15 @@ func (n *node) newManager(ctx context.Context, listening net.Addr, metrics *leas
 	n.addr.Store(&addr)
 	n.manager.Store(m)
 	return m, nil
+}
+
+// checkOwn refuses to be at the address of the only manager that could take this one in.
+func (n *node) checkOwn(addr string) error {
+	had, err := n.dir.has(raftDir)
+	if err != nil || had || n.rootKey != nil || len(n.managers.Peers()) == 0 || len(n.otherManagers(addr)()) > 0 {
+		return err
+	}
+	return fmt.Errorf("this manager is to be at %s, which is where the only other one is that it knows: give --advertise-remote-api an address of this machine, and --listen-remote-api a port of its own", addr)
 }
 
 // raftOpened notes that this node has a log: from then on, one that is missing was lost.

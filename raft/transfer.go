@@ -232,6 +232,6 @@ func (l *loop) amnesia(m *raftpb.Message) error {
 		return nil
 	}
 	return model.Errorf(model.Precondition,
-		"this manager's state is older than what it has acknowledged (its raft log ends with entry %d, member %x knows that it had %d): it was restored from a copy, or lost writes; remove it from the swarm and let it join again",
+		"this manager's state is older than what it has acknowledged (its raft log ends with entry %d, member %x knows that it had %d): it is a copy, was restored from one, or lost writes; if the manager that it is a copy of runs, remove the copy; else have it demoted and removed by another manager, and join again with an empty --state-dir",
 		l.last, m.GetFrom(), m.GetCommit())
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +18,11 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"skep/api"
+	"skep/client"
 )
 
 // pause is how long a script waits before it looks again.
@@ -316,4 +321,30 @@ func pids(ts *testscript.TestScript, args []string) []int {
 		ts.Fatalf("no process is named")
 	}
 	return out
+}
+
+// fill SOCKET COUNT BYTES makes as many configs as large as that, several at a time.
+func fill(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: fill SOCKET COUNT BYTES")
+	}
+	count, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	size, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	conn, err := client.DialSocket(ts.MkAbs(args[0]), client.Retry())
+	ts.Check(err)
+	defer conn.Close()
+	var group errgroup.Group
+	group.SetLimit(4)
+	for i := range count {
+		group.Go(func() error {
+			ctx, cancel := context.WithTimeout(context.Background(), requestLimit)
+			defer cancel()
+			spec := &api.ConfigSpec{Annotations: &api.Annotations{Name: fmt.Sprint("fill", i)}, Data: bytes.Repeat([]byte{byte(i)}, size)}
+			_, err := api.NewControlClient(conn).CreateConfig(ctx, &api.CreateConfigRequest{Spec: spec})
+			return err
+		})
+	}
+	ts.Check(group.Wait())
 }

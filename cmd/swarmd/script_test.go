@@ -65,6 +65,7 @@ func TestScripts(t *testing.T) {
 			"get":      get,
 			"port":     port,
 			"edit":     edit,
+			"fill":     fill,
 			"damage":   damage,
 			"lockkey":  lockKey,
 			"powercut": powercut,
