@@ -125,6 +125,9 @@ func (m *Machine) SetClock(d time.Duration) {
 // Client returns the services of the machine's socket.
 func (m *Machine) Client() client.Clients { return client.New(m.client) }
 
+// Socket is the connection to the machine's socket.
+func (m *Machine) Socket() *grpc.ClientConn { return m.client }
+
 // Running reports whether swarmd runs.
 func (m *Machine) Running() bool {
 	m.mu.Lock()
