@@ -64,7 +64,7 @@ func TestManagersThatMovedAtOnceFindEachOtherAndWorkersFindThem(t *testing.T) {
 				}
 				w.Next(30 * time.Second)
 				for _, name := range []string{"m1", "m2", "m3"} {
-					c.Await(name+" knows where the managers are", 30*time.Second, func() error { return knows(c, name) })
+					c.Await(name+" knows where the managers are", 30*time.Second, func() error { return finds(c, name) })
 				}
 				c.AwaitConverged(time.Minute)
 				unharmed()
@@ -73,8 +73,8 @@ func TestManagersThatMovedAtOnceFindEachOtherAndWorkersFindThem(t *testing.T) {
 	}
 }
 
-// knows returns an error unless a manager has the addresses of all managers.
-func knows(c *testcluster.Cluster, name string) error {
+// finds returns an error unless a manager has the addresses of all managers.
+func finds(c *testcluster.Cluster, name string) error {
 	ctx := c.T().Context()
 	nodes, err := c.Control(name).ListNodes(ctx, &api.ListNodesRequest{})
 	if err != nil {
