@@ -43,6 +43,7 @@ type loop struct {
 
 	changes   changes
 	ticks     int
+	heard     int                 // the tick at which the leader was heard of last
 	progress  map[uint64]progress // of the others, while it leads
 	promoting map[uint64]bool
 	transfers transfers
@@ -126,6 +127,9 @@ func (l *loop) step(e event) error {
 	default:
 		if err := l.amnesia(e.msg); err != nil {
 			return err
+		}
+		if e.msg.GetFrom() == l.lead {
+			l.heard = l.ticks
 		}
 		// What raft does not take is late or of no member: nothing follows from it.
 		if err := l.raw.Step(e.msg); err != nil && !errors.Is(err, etcdraft.ErrStepPeerNotFound) && !errors.Is(err, etcdraft.ErrProposalDropped) {
@@ -247,6 +251,7 @@ func (l *loop) handle(rd etcdraft.Ready) {
 func (l *loop) roles(rd etcdraft.Ready) {
 	led, leader := l.leads(), l.lead
 	l.state, l.lead = rd.RaftState, rd.Lead
+	l.heard = l.ticks
 	if l.lead != leader {
 		l.askAgain()
 		l.cfg.Log.Info("raft leader changed", "raft.leader", l.lead, "raft.term", l.term, "raft.id", l.id)

@@ -58,6 +58,9 @@ func (l *loop) setMembers(m *membership) {
 // tickOthers does what the clock of a member with others calls for.
 func (l *loop) tickOthers() {
 	l.ticks++
+	if l.lead != etcdraft.None && !l.leads() && l.ticks-l.heard > 2*l.cfg.ElectionTicks && !l.members.Load().voter(l.id) {
+		_ = l.raw.ForgetLeader() // who has no vote elects nobody, and would follow one that is gone for ever
+	}
 	if !l.leads() || len(l.members.Load().members) < 2 {
 		return
 	}
