@@ -2,9 +2,15 @@ package rpc
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"skep/api"
 	"skep/client"
@@ -54,5 +60,46 @@ func BenchmarkEmptyCall(b *testing.B) {
 			b.Cleanup(func() { _ = conn.Close() })
 			return client.New(conn)
 		})
+	})
+}
+
+// BenchmarkForward is what a follower and the leader do together for a message of a stream,
+// and for a request, that the follower passes on.
+func BenchmarkForward(b *testing.B) {
+	m := newManagers(b)
+	worker := m.identity(b, "worker", org, api.NodeRole_WORKER)
+	b.Run("stream/peers=200", func(b *testing.B) {
+		message := &api.SessionMessage{SessionId: "s"}
+		for i := range 200 {
+			message.Managers = append(message.Managers, &api.WeightedPeer{Peer: &api.Peer{NodeId: fmt.Sprintf("node-%025d", i), Addr: "192.0.2.1:4242"}, Weight: 10})
+		}
+		n := b.N
+		m.served[0].sessions = func(s grpc.ServerStreamingServer[api.SessionMessage]) error {
+			for range n {
+				if err := s.Send(message); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		b.ReportAllocs()
+		b.SetBytes(int64(proto.Size(message)))
+		s, err := dial(b, m.addrs[1], worker).Dispatcher.Session(context.Background(), &api.SessionRequest{})
+		for err == nil {
+			err = s.RecvMsg(&api.SessionMessage{})
+		}
+		if !errors.Is(err, io.EOF) {
+			b.Fatal(err)
+		}
+	})
+	b.Run("unary", func(b *testing.B) {
+		m.served[0].remove = func(context.Context) error { return nil }
+		c := dial(b, m.addrs[1], m.ids[2]).Control
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := c.RemoveService(context.Background(), &api.RemoveServiceRequest{ServiceId: "s"}); err != nil {
+				b.Fatal(err)
+			}
+		}
 	})
 }

@@ -24,6 +24,8 @@
 //     passed on to: streams at once, a request within LeaderWait.
 //   - Who says for whom it asks and is no manager of this swarm is refused, and nobody
 //     where everybody may ask.
+//   - Messages of streams, and answers, are passed on as they came, byte by byte: what a
+//     manager does not know it does not lose.
 //   - A method that is answered locally takes no caller that a manager speaks for.
 //   - A connection whose other end is gone is closed within 15 seconds.
 //

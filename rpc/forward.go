@@ -11,9 +11,9 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	"skep/api"
 	"skep/ca"
@@ -167,7 +167,7 @@ func (s *server) open(ctx context.Context, f *forward, m *method, after time.Dur
 		if err == nil {
 			p := newPassed(s.outgoing(ctx, f.caller))
 			p.watcher.Go(func() { s.watch(p, f.leader, after) })
-			p.ClientStream, err = conn.NewStream(p.ctx, desc, m.full)
+			p.ClientStream, err = conn.NewStream(p.ctx, desc, m.full, grpc.ForceCodecV2(s.codec))
 			if !p.state.CompareAndSwap(opening, opened) {
 				err = status.Error(codes.Unavailable, errReplaced.Error())
 			}
@@ -216,7 +216,7 @@ func (s *server) unreached(f *forward, err error) error {
 // forwardUnary has the leader answer a request. The error is errHere when this manager is to.
 func (s *server) forwardUnary(ctx context.Context, f *forward, m *method, req any) (any, error) {
 	for {
-		resp := m.output.New().Interface()
+		resp := &frame{}
 		err := s.ask(ctx, f, m, req, resp)
 		switch {
 		case err == nil:
@@ -233,7 +233,7 @@ func (s *server) forwardUnary(ctx context.Context, f *forward, m *method, req an
 }
 
 // ask asks the leader once.
-func (s *server) ask(ctx context.Context, f *forward, m *method, req any, resp proto.Message) error {
+func (s *server) ask(ctx context.Context, f *forward, m *method, req, resp any) error {
 	call, err := s.open(ctx, f, m, LeaderWait)
 	if err != nil {
 		return err
@@ -279,7 +279,7 @@ func (s *server) forwardStream(ss grpc.ServerStream, f *forward, m *method) erro
 	ctx, cancel := context.WithCancel(ss.Context())
 	defer cancel()
 	if !m.clientStreams {
-		f.read = m.input.New().Interface()
+		f.read = &frame{}
 		if err := ss.RecvMsg(f.read); err != nil {
 			return err
 		}
@@ -303,7 +303,7 @@ func (s *server) forwardStream(ss grpc.ServerStream, f *forward, m *method) erro
 func (s *server) relay(ss grpc.ServerStream, f *forward, m *method, call *passed, cancel context.CancelFunc) (told bool, _ error) {
 	if f.read == nil {
 		// It ends when the caller has nothing more to say, or with the handler.
-		go s.passOn(ss, call, m, cancel)
+		go passOn(ss, call, cancel)
 	} else if err := send(call, f.read); err != nil {
 		return false, call.failed(err)
 	}
@@ -316,7 +316,7 @@ func (s *server) relay(ss grpc.ServerStream, f *forward, m *method, call *passed
 		return told, call.failed(err)
 	}
 	for {
-		resp := m.output.New().Interface()
+		resp := &frame{}
 		if err := call.RecvMsg(resp); err != nil {
 			ss.SetTrailer(call.Trailer())
 			if errors.Is(err, io.EOF) {
@@ -345,33 +345,36 @@ func send(stream grpc.ClientStream, request any) error {
 }
 
 // replay gives a stream back what was read of it.
-func (f *forward) replay(ss grpc.ServerStream) grpc.ServerStream {
+func (s *server) replay(f *forward, ss grpc.ServerStream) grpc.ServerStream {
 	if f.read == nil {
 		return ss
 	}
-	return &replayed{ServerStream: ss, read: f.read}
+	return &replayed{ServerStream: ss, codec: s.codec, read: f.read}
 }
 
 // replayed is a stream whose first message was read before.
 type replayed struct {
 	grpc.ServerStream
-	read proto.Message
+	codec frames
+	read  *frame
 }
 
 func (r *replayed) RecvMsg(m any) error {
-	read, ok := m.(proto.Message)
-	if r.read == nil || !ok {
+	if r.read == nil {
 		return r.ServerStream.RecvMsg(m)
 	}
-	proto.Merge(read, r.read)
+	read := mem.BufferSlice{mem.SliceBuffer(r.read.data)}
 	r.read = nil
+	if err := r.codec.Unmarshal(read, m); err != nil {
+		return status.Errorf(codes.Internal, "read a message: %v", err)
+	}
 	return nil
 }
 
 // passOn hands the leader what a caller says.
-func (s *server) passOn(ss grpc.ServerStream, stream grpc.ClientStream, m *method, cancel context.CancelFunc) {
+func passOn(ss grpc.ServerStream, stream grpc.ClientStream, cancel context.CancelFunc) {
 	for {
-		request := m.input.New().Interface()
+		request := &frame{}
 		err := ss.RecvMsg(request)
 		switch {
 		case errors.Is(err, io.EOF):

@@ -83,7 +83,7 @@ func (a *answers) register(r grpc.ServiceRegistrar) {
 	api.RegisterNodeCAServer(r, a)
 }
 
-func newManagers(t *testing.T) *managers {
+func newManagers(t testing.TB) *managers {
 	t.Helper()
 	m := &managers{swarm: newSwarm(t)}
 	m.node(t, "worker", api.NodeRole_WORKER)
@@ -472,5 +472,46 @@ func TestAStreamWhoseLeaderGoesAwayAdvisesAnotherTry(t *testing.T) {
 	}
 	if msg, err := session.Recv(); err != nil || msg.GetSessionId() != "of the next leader" {
 		t.Errorf("the next stream says %v, %v", msg, err)
+	}
+}
+
+func TestWhatIsPassedOnIsNotLookedInto(t *testing.T) {
+	t.Parallel()
+	m := newManagers(t)
+	const unknown = "\xf2\xbb\x04\x03new" // field 9150 of a newer version
+	m.served[0].sessions = func(s grpc.ServerStreamingServer[api.SessionMessage]) error {
+		message := &api.SessionMessage{SessionId: m.served[0].asked.Load().(string)}
+		message.ProtoReflect().SetUnknown([]byte(unknown))
+		return s.Send(message)
+	}
+	conn, err := client.Dial(m.addrs[1], m.ids[2].ClientCredentials(ca.ManagerOU))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	for _, test := range []struct {
+		name, request, answer string
+		code                  codes.Code
+	}{
+		{"what is known to none of them", "\x12\x01a" + unknown, "\x0a\x01a" + unknown, codes.OK},
+		{"nothing", "", unknown, codes.OK},
+		{"what is no message is for the leader to refuse", "\x12\x7f", "", codes.Internal},
+	} {
+		stream, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true}, api.Dispatcher_Session_FullMethodName, grpc.ForceCodecV2(newFrames()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer := &frame{}
+		if err = send(stream, &frame{data: []byte(test.request)}); err == nil {
+			err = stream.RecvMsg(answer)
+		}
+		if status.Code(err) != test.code || string(answer.data) != test.answer {
+			t.Errorf("%s: %q, %v, want %q, %v", test.name, answer.data, err, test.answer, test.code)
+		}
+	}
+	// Also by the one that comes to lead meanwhile.
+	r := &replayed{codec: newFrames(), read: &frame{data: []byte("\x12\x7f")}}
+	if err := r.RecvMsg(&api.SessionRequest{}); status.Code(err) != codes.Internal {
+		t.Errorf("read again, what is no message gives %v", err)
 	}
 }

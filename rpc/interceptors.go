@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 
 	"skep/api"
 	"skep/model"
@@ -72,7 +71,7 @@ func (s *server) admitStream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 		if ctx, err = s.here(ctx, info.FullMethod); err != nil {
 			return err
 		}
-		ss = elsewhere.replay(ss)
+		ss = s.replay(elsewhere, ss)
 	}
 	id := Caller(ctx)
 	stays := func() error { return s.stays(ss.Context(), id, info.FullMethod) }
@@ -107,7 +106,7 @@ type forward struct {
 	// until is when the request has waited for a leader long enough.
 	until time.Time
 	// read is what was read of a stream on which the caller says one thing.
-	read proto.Message
+	read *frame
 }
 
 // here returns the context of a request that was to be passed on and is served by this

@@ -19,7 +19,6 @@ type method struct {
 	roles         []string // else: the roles that may
 	route         Route
 
-	input, output                protoreflect.MessageType
 	serverStreams, clientStreams bool
 }
 
@@ -47,12 +46,6 @@ func methodsOf(service string) ([]*method, error) {
 			return nil, fmt.Errorf("serve %s: it has no route: give it a line in rpc/routes.go", m.full)
 		}
 		m.serverStreams, m.clientStreams = md.IsStreamingServer(), md.IsStreamingClient()
-		if m.input, err = protoregistry.GlobalTypes.FindMessageByName(md.Input().FullName()); err != nil {
-			return nil, fmt.Errorf("serve %s: its request is not linked in: %w", m.full, err)
-		}
-		if m.output, err = protoregistry.GlobalTypes.FindMessageByName(md.Output().FullName()); err != nil {
-			return nil, fmt.Errorf("serve %s: its answer is not linked in: %w", m.full, err)
-		}
 		methods = append(methods, m)
 	}
 	return methods, nil

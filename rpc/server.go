@@ -73,6 +73,7 @@ type server struct {
 	cfg     Config
 	methods map[string]*method
 	live    *live
+	codec   frames
 }
 
 // NewServer returns a server with the services that register adds. It fails
@@ -97,10 +98,11 @@ func NewServer(cfg Config, register ...func(grpc.ServiceRegistrar)) (*grpc.Serve
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &server{cfg: cfg, methods: make(map[string]*method), live: newLive(cfg.Authorizer)}
+	s := &server{cfg: cfg, methods: make(map[string]*method), live: newLive(cfg.Authorizer), codec: newFrames()}
 	g := grpc.NewServer(
 		grpc.Creds(newPolitely(&lapsing{TransportCredentials: cfg.Credentials, now: cfg.Now})),
 		grpc.InTapHandle(s.tap),
+		grpc.ForceServerCodecV2(s.codec),
 		grpc.MaxRecvMsgSize(MaxReceive),
 		grpc.MaxConcurrentStreams(cfg.MaxStreams),
 		grpc.ReadBufferSize(readBuffer),

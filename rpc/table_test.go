@@ -171,11 +171,11 @@ func callers(t *testing.T) []*caller {
 func (c *caller) try(ctx context.Context, at int, m *method) string {
 	ctx, cancel := context.WithTimeout(c.context(ctx), time.Minute)
 	defer cancel()
-	stream, err := c.conns[at].NewStream(ctx, &grpc.StreamDesc{ServerStreams: m.serverStreams, ClientStreams: m.clientStreams}, m.full)
+	stream, err := c.conns[at].NewStream(ctx, &grpc.StreamDesc{ServerStreams: m.serverStreams, ClientStreams: m.clientStreams}, m.full, grpc.ForceCodecV2(newFrames()))
 	if err == nil {
-		if err = stream.SendMsg(m.input.New().Interface()); err == nil || errors.Is(err, io.EOF) {
+		if err = stream.SendMsg(&frame{}); err == nil || errors.Is(err, io.EOF) {
 			_ = stream.CloseSend() // the answer tells
-			err = stream.RecvMsg(m.output.New().Interface())
+			err = stream.RecvMsg(&frame{})
 		}
 	}
 	st := status.Convert(err)
