@@ -83,28 +83,33 @@ func join(ctx context.Context, conn grpc.ClientConnInterface, addr string) (*raf
 	return &raft.JoinInfo{ID: r.GetRaftId(), Members: r.GetMembers(), Removed: r.GetRemovedMembers()}, nil
 }
 
-// announce has the group's record say where this manager is, until ctx ends. The others have found
-// it before: the transport tells them where it is when it connects.
+// announce has the group's record say where this manager is, until ctx ends. The others have mostly
+// found it before, since the transport tells them where it is when it connects; but a copy of a manager
+// that runs is not looked for elsewhere, and is to hear from the leader that it is one. A manager that
+// hears of no leader for long tells where it is too: a copy of it may have claimed to be at another
+// address since, to which the others talk now.
 func (m *Manager) announce(ctx context.Context) {
 	node := m.raft.Load()
-	for ctx.Err() == nil {
+	for silent := false; ctx.Err() == nil; {
 		changed := node.Changed()
 		now := node.Status()
 		itself, others := addresses(now)
-		var again <-chan time.Time
-		if itself != "" && itself != m.cfg.Addr {
-			switch now.Leader {
-			case 0: // nobody could write it down
-			case now.ID:
-				_ = node.UpdateMember(ctx, &api.RaftMember{RaftId: now.ID, NodeId: m.cfg.Identity.NodeID(), Addr: m.cfg.Addr}) // tried again
-			default:
-				m.tellAddress(ctx, others)
-			}
-			again = time.After(joinLast)
+		switch known := itself == m.cfg.Addr; {
+		case itself == "", known && !silent:
+		case !known && now.Leader == now.ID:
+			_ = node.UpdateMember(ctx, &api.RaftMember{RaftId: now.ID, NodeId: m.cfg.Identity.NodeID(), Addr: m.cfg.Addr}) // tried again
+		default:
+			m.tellAddress(ctx, others)
+		}
+		var late <-chan time.Time
+		if itself != m.cfg.Addr || now.Leader == 0 {
+			late = time.After(joinLast)
 		}
 		select {
 		case <-changed:
-		case <-again:
+			silent = false
+		case <-late:
+			silent = now.Leader == 0
 		case <-ctx.Done():
 		}
 	}
