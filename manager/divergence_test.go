@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -137,9 +139,19 @@ func TestALargeStateIsHashedAtEaseAndOnlyOnce(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		const objects = 20 * digestSlice
-		var told []uint64
+		var mu sync.Mutex
+		var all []uint64
+		told := func() []uint64 {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(all)
+		}
 		d := newDivergence(func() uint64 { return 1 }, func() ([]uint64, uint64) { return []uint64{1}, 1 },
-			func(index uint64, _ []byte) { told = append(told, index) }, slog.New(slog.DiscardHandler))
+			func(index uint64, _ []byte) {
+				mu.Lock()
+				defer mu.Unlock()
+				all = append(all, index)
+			}, slog.New(slog.DiscardHandler))
 		r := &replica{store: store.New(store.Config{}), compare: d.reached}
 		ended := make(chan error, 1)
 		go func() { ended <- d.Run(ctx) }()
@@ -159,19 +171,19 @@ func TestALargeStateIsHashedAtEaseAndOnlyOnce(t *testing.T) {
 		r.compare = d.reached
 		apply(digestInterval)
 		synctest.Wait()
-		if len(told) > 0 {
+		if len(told()) > 0 {
 			t.Error("all of it is hashed at once")
 		}
 		time.Sleep((objects/digestSlice + 2) * digestRest)
 		synctest.Wait()
-		if len(told) != 1 {
-			t.Fatalf("it said %v, want one digest", told)
+		if len(told()) != 1 {
+			t.Fatalf("it said %v, want one digest", told())
 		}
 		apply(digestInterval)
 		time.Sleep(2 * digestRest)
 		synctest.Wait()
-		if len(told) != 2 {
-			t.Errorf("it said %v: the second digest is one of everything again", told)
+		if len(told()) != 2 {
+			t.Errorf("it said %v: the second digest is one of everything again", told())
 		}
 		other := store.New(store.Config{})
 		r.store = other
