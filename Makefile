@@ -58,6 +58,7 @@ chaos-short: build ## The same in three minutes: 3 times each.
 .PHONY: bench
 bench: build ## Measure a manager against its promises, then the benchmarks beside the code.
 	$(BIN)/swarmbench suite --swarmd $(BIN)/swarmd
+	SKEP_SESSIONS=1000000 $(GO) test -count=1 -v -run=TestNothingIsLeftOfSessions ./rpc/dispatcher
 	$(GO) test -run='^$$' -bench=. -benchmem ./...
 
 .PHONY: vet
