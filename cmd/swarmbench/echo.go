@@ -152,20 +152,27 @@ func startSelf(ctx context.Context, socket string, args ...string) (child, error
 
 // start starts a program and returns when the socket that it serves is there.
 func start(ctx context.Context, socket, program string, args ...string) (child, error) {
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
+	c, err := launch(exec.CommandContext(ctx, program, args...))
+	if err != nil {
 		return child{}, err
 	}
-	c := child{pid: cmd.Process.Pid, stop: func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // it was killed: that is its result
-	}}
 	if err := awaitSocket(ctx, socket, 10*time.Second); err != nil {
 		c.stop()
 		return child{}, err
 	}
 	return c, nil
+}
+
+// launch starts a program.
+func launch(cmd *exec.Cmd) (child, error) {
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		return child{}, err
+	}
+	return child{pid: cmd.Process.Pid, stop: func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // it was killed: that is its result
+	}}, nil
 }
 
 // awaitSocket returns when something serves the socket.

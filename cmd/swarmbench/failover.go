@@ -276,8 +276,8 @@ type placed struct {
 	desired api.TaskState
 }
 
-func tasksOf(ctx context.Context, control api.ControlClient, service string) (map[string]placed, error) {
-	r, err := control.ListTasks(ctx, &api.ListTasksRequest{Filters: &api.ListTasksRequest_Filters{ServiceIds: []string{service}}})
+func tasksOf(ctx context.Context, control api.ControlClient, services ...string) (map[string]placed, error) {
+	r, err := control.ListTasks(ctx, &api.ListTasksRequest{Filters: &api.ListTasksRequest_Filters{ServiceIds: services}})
 	if err != nil {
 		return nil, err
 	}

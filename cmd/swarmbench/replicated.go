@@ -22,27 +22,7 @@ const (
 // replicated measures acknowledged writes of three managers, on the leader and
 // through a follower, beside the limits of the same minute.
 func (s *suite) replicated(ctx context.Context) error {
-	var found [][]result
-	for range rounds {
-		results, err := s.replicatedRound(ctx)
-		if err != nil {
-			return err
-		}
-		if found == nil {
-			found = make([][]result, len(results))
-		}
-		for i, r := range results {
-			found[i] = append(found[i], r)
-		}
-	}
-	for _, results := range found {
-		r := middle(results)
-		r.Bench, r.Check = "writes3", "every acknowledged config is on all three managers, also after kill -9 of the leader"
-		if err := s.report(r); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.inRounds(ctx, s.replicatedRound, "every acknowledged config is on all three managers, also after kill -9 of the leader")
 }
 
 func (s *suite) replicatedRound(ctx context.Context) ([]result, error) {
@@ -64,15 +44,14 @@ func (s *suite) replicatedRound(ctx context.Context) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	secure, err := secureCall(ctx, s.each)
+	others, err := etcdRates(ctx, len(t), s.each, counts...)
 	if err != nil {
 		return nil, err
 	}
 	var all []writes
-	var results []result
-	middles := map[*swarm]time.Duration{}
+	var results, beside []result
 	for _, m := range []*swarm{leader, follower} {
-		where := map[bool]string{true: "leader", false: "follower"}[m == leader]
+		where := map[bool]string{true: "leader, ", false: "follower, "}[m == leader]
 		for _, n := range counts {
 			w, err := measureWrites(ctx, m.socket, n, s.each)
 			if err != nil {
@@ -80,19 +59,25 @@ func (s *suite) replicatedRound(ctx context.Context) ([]result, error) {
 			}
 			all = append(all, w)
 			r := w.result(n).against(l.calls[n])
-			r.Params = fmt.Sprintf("%s, clients=%d", where, n)
-			switch {
-			case n == 1:
-				middles[m] = w.all.percentile(0.5)
-			case n == 64 && m == leader:
+			r.Params = where + r.Params
+			if n == 64 && m == leader {
 				r = r.promise("≥ 0.25 × empty calls", w.rate() >= replicatedPart*l.calls[n])
 			}
 			results = append(results, r)
+			if m == leader {
+				beside = append(beside, besideEtcd("writes3", where, n, w.rate(), others)...)
+			}
 		}
 	}
-	adds := middles[follower] - middles[leader]
-	results = append(results, result{Params: "a follower adds, clients=1, p50", Value: milliseconds(adds), Unit: "ms"}.against(milliseconds(secure)).
-		promise("≤ 1.5 × an empty mTLS call", float64(adds) <= followerTimes*float64(secure)))
+	for i := range results {
+		results[i].Bench = "writes3"
+	}
+	h, err := measureHop(ctx, leader, follower, s.each)
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, h.writes)
+	results = append(append(results, beside...), h.result())
 	leader.kill()
 	if err := leader.start(ctx); err != nil {
 		return nil, err
@@ -107,41 +92,89 @@ func (s *suite) replicatedRound(ctx context.Context) ([]result, error) {
 	return results, nil
 }
 
-// secureCall returns the median time of an empty call with mutual TLS to another
-// process.
-func secureCall(ctx context.Context, d time.Duration) (time.Duration, error) {
+// hop is what it costs to ask a follower. One client asks the leader, a follower and
+// a server that does nothing in turn, so that each meets the same machine.
+type hop struct {
+	writes                    writes
+	leader, follower, nothing latencies
+}
+
+func (h hop) result() result {
+	adds := h.follower.percentile(0.5) - h.leader.percentile(0.5)
+	limit := h.nothing.percentile(0.5)
+	return result{Bench: "writes3", Params: "a follower adds, clients=1, p50", Value: milliseconds(adds), Unit: "ms"}.against(milliseconds(limit)).
+		promise("≤ 1.5 × an empty mTLS call", float64(adds) <= followerTimes*float64(limit))
+}
+
+func measureHop(ctx context.Context, leader, follower *swarm, d time.Duration) (h hop, err error) {
 	dir, err := os.MkdirTemp("", "swarmbench")
 	if err != nil {
-		return 0, err
+		return h, err
 	}
 	defer removeTemporary(dir)
+	nothing, err := startBare(ctx, dir)
+	if err != nil {
+		return h, err
+	}
+	defer nothing.end()
+	h.writes.prefix = fmt.Sprintf("bench-%d-", time.Now().UnixNano())
+	write := func(m *swarm, all *latencies) error {
+		began := time.Now()
+		name := fmt.Sprintf("%s%d", h.writes.prefix, len(h.writes.all))
+		if _, err := m.control.CreateConfig(ctx, &api.CreateConfigRequest{Spec: &api.ConfigSpec{Annotations: &api.Annotations{Name: name}, Data: []byte("a few bytes")}}); err != nil {
+			return fmt.Errorf("create a config: %w", err)
+		}
+		took := time.Since(began)
+		*all, h.writes.all = append(*all, took), append(h.writes.all, took)
+		return nil
+	}
+	for start := time.Now(); time.Since(start) < d; {
+		if err := write(leader, &h.leader); err != nil {
+			return h, err
+		}
+		if err := write(follower, &h.follower); err != nil {
+			return h, err
+		}
+		began := time.Now()
+		if _, err := api.NewDispatcherClient(nothing.conn).Heartbeat(ctx, &api.HeartbeatRequest{}); err != nil {
+			return h, err
+		}
+		h.nothing = append(h.nothing, time.Since(began))
+	}
+	return h, nil
+}
+
+// bareServer is a server with mutual TLS in another process that does nothing, and a
+// connection to it.
+type bareServer struct {
+	child
+	conn *grpc.ClientConn
+}
+
+func startBare(ctx context.Context, dir string) (b bareServer, err error) {
 	addr, err := freeAddr()
 	if err != nil {
-		return 0, err
+		return b, err
 	}
 	y, err := newYard(dir)
 	if err != nil {
-		return 0, err
+		return b, err
 	}
-	ready := filepath.Join(dir, "ready.sock")
-	server, err := startSelf(ctx, ready, "bare-server", "--dir", dir, "--listen", addr, "--ready", ready)
-	if err != nil {
-		return 0, err
-	}
-	defer server.stop()
 	cert, err := y.issue(api.NodeRole_MANAGER)
 	if err != nil {
-		return 0, err
+		return b, err
 	}
-	conn, err := client.Dial(addr, ca.NewIdentity(y.root, cert, nil).ClientCredentials(ca.ManagerOU))
-	if err != nil {
-		return 0, err
+	ready := filepath.Join(dir, "ready.sock")
+	if b.child, err = startSelf(ctx, ready, "bare-server", "--dir", dir, "--listen", addr, "--ready", ready); err != nil {
+		return b, err
 	}
-	p := pool{conn}
-	defer p.close()
-	all, _, err := p.run(ctx, 1, d, func(ctx context.Context, conn *grpc.ClientConn, _ int) error {
-		_, err := api.NewDispatcherClient(conn).Heartbeat(ctx, &api.HeartbeatRequest{})
-		return err
-	})
-	return all.percentile(0.5), err
+	if b.conn, err = client.Dial(addr, ca.NewIdentity(y.root, cert, nil).ClientCredentials(ca.ManagerOU)); err != nil {
+		b.stop()
+	}
+	return b, err
+}
+
+func (b bareServer) end() {
+	_ = b.conn.Close() // nothing is left to lose
+	b.stop()
 }

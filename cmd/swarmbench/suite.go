@@ -33,7 +33,7 @@ func suiteCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&s.swarmd, "swarmd", "bin/swarmd", "the manager to start")
 	c.Flags().IntVar(&s.agents, "agents", 1000, "how many agents")
-	c.Flags().StringVar(&s.only, "only", "", "measure this alone: start, empty, writes, writes3, certs, deploy, process, idle or failover")
+	c.Flags().StringVar(&s.only, "only", "", "measure this alone: start, empty, writes, writes3, certs, deploy, process, idle, failover or state")
 	c.Flags().DurationVar(&s.each, "each", 3*time.Second, "how long each rate is measured")
 	return c
 }
@@ -63,6 +63,7 @@ func (s *suite) run(ctx context.Context) error {
 		{"process", s.process},
 		{"idle", s.idle},
 		{"failover", s.failover},
+		{"state", s.state},
 	} {
 		if s.only != "" && s.only != part.name {
 			continue
@@ -164,7 +165,9 @@ const (
 	deployBar   = 5 * time.Second
 	oneBar      = 50 * time.Millisecond
 	replaceBar  = 100 * time.Millisecond
-	writesPart  = 0.3
+	writesOne   = 1.5
+	writesMany  = 0.5
+	writesMost  = 0.6
 	gatherTimes = 6
 	memoryTimes = 1.5
 )
@@ -219,11 +222,19 @@ func (s *suite) empty(ctx context.Context) error {
 const rounds = 3
 
 func (s *suite) writes(ctx context.Context) error {
-	found := make([][]result, 5)
+	return s.inRounds(ctx, s.writesRound, "every acknowledged config is there, also after kill -9 and a restart")
+}
+
+// inRounds measures several times and reports the middle of each result.
+func (s *suite) inRounds(ctx context.Context, measure func(context.Context) ([]result, error), check string) error {
+	var found [][]result
 	for range rounds {
-		results, err := s.writesRound(ctx)
+		results, err := measure(ctx)
 		if err != nil {
 			return err
+		}
+		if found == nil {
+			found = make([][]result, len(results))
 		}
 		for i, r := range results {
 			found[i] = append(found[i], r)
@@ -231,7 +242,7 @@ func (s *suite) writes(ctx context.Context) error {
 	}
 	for _, results := range found {
 		r := middle(results)
-		r.Check = "every acknowledged config is there, also after kill -9 and a restart"
+		r.Check = check
 		if err := s.report(r); err != nil {
 			return err
 		}
@@ -266,16 +277,24 @@ func (s *suite) writesRound(ctx context.Context) ([]result, error) {
 			return nil, fmt.Errorf("after kill -9 and a restart: %w", err)
 		}
 	}
+	others, err := etcdRates(ctx, 1, s.each, 1, 64, 512)
+	if err != nil {
+		return nil, err
+	}
 	one, many, most := by[0], by[1], by[2]
-	p50 := milliseconds(one.all.percentile(0.5))
+	p50, limit := milliseconds(one.all.percentile(0.5)), milliseconds(l.sync+l.call)
 	times := many.rate() / one.rate()
-	return []result{
-		result{Bench: "writes", Params: "clients=1, p50", Value: p50, Unit: "ms"}.against(milliseconds(l.sync + l.call)),
+	results := []result{
+		result{Bench: "writes", Params: "clients=1, p50", Value: p50, Unit: "ms"}.against(limit).promise("≤ 1.5 × fdatasync and an empty call", p50 <= writesOne*limit),
 		one.result(1).against(l.calls[1]),
-		many.result(64).against(l.calls[64]).promise("≥ 0.3 × empty calls", many.rate() >= writesPart*l.calls[64]),
+		many.result(64).against(l.calls[64]).promise("≥ 0.5 × empty calls", many.rate() >= writesMany*l.calls[64]),
 		result{Bench: "writes", Params: "64 clients beside 1", Value: times, Unit: "×", Ratio: times}.promise("≥ 6 × one client", times >= gatherTimes),
-		most.result(512).against(l.calls[512]),
-	}, nil
+		most.result(512).against(l.calls[512]).promise("≥ 0.6 × empty calls", most.rate() >= writesMost*l.calls[512]),
+	}
+	for i, clients := range []int{1, 64, 512} {
+		results = append(results, besideEtcd("writes", "", clients, by[i].rate(), others)...)
+	}
+	return results, nil
 }
 
 func (s *suite) certs(ctx context.Context) error {
