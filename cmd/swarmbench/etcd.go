@@ -57,7 +57,7 @@ type etcd struct {
 	members []child
 }
 
-// newEtcd starts n members and returns when all of them serve.
+// newEtcd starts n members and returns when they have taken a write.
 func newEtcd(ctx context.Context, program string, n int) (e *etcd, err error) {
 	e = &etcd{}
 	defer func() {
@@ -97,7 +97,12 @@ func newEtcd(ctx context.Context, program string, n int) (e *etcd, err error) {
 			return nil, fmt.Errorf("etcd: %w", err)
 		}
 	}
-	return e, nil
+	p, err := dialSocket(e.sockets[0], 1)
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	return e, put(ctx, p[0], "first", "") // it waits for a leader
 }
 
 func (e *etcd) end() {
