@@ -102,6 +102,26 @@ func bareServerCommand() *cobra.Command {
 	return c
 }
 
+// bareServer is a bare server in another process, and who makes the certificates of its clients.
+type bareServer struct {
+	child
+	addr string
+	yard *yard
+}
+
+// startBare starts a bare server, whose certificates are in dir.
+func startBare(ctx context.Context, dir string) (b bareServer, err error) {
+	if b.addr, err = freeAddr(); err != nil {
+		return b, err
+	}
+	if b.yard, err = newYard(dir); err != nil {
+		return b, err
+	}
+	ready := filepath.Join(dir, "ready.sock")
+	b.child, err = startSelf(ctx, ready, "bare-server", "--dir", dir, "--listen", b.addr, "--ready", ready)
+	return b, err
+}
+
 // stockTLS is mutual TLS as grpc-go brings it.
 func stockTLS(dir string) (credentials.TransportCredentials, error) {
 	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, "swarm-node.crt"), filepath.Join(dir, "swarm-node.key"))

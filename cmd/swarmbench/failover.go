@@ -346,9 +346,7 @@ func (w *writers) write(ctx context.Context, conn *grpc.ClientConn, name string)
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	began := time.Now()
-	_, err := api.NewControlClient(conn).CreateConfig(ctx, &api.CreateConfigRequest{Spec: &api.ConfigSpec{
-		Annotations: &api.Annotations{Name: name}, Data: []byte("a few bytes")}})
-	if err != nil {
+	if _, err := createConfig(ctx, api.NewControlClient(conn), name, fewBytes); err != nil {
 		conn.ResetConnectBackoff() // its manager may be back
 		return
 	}

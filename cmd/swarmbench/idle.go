@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -128,16 +127,7 @@ func measureBare(ctx context.Context, agents int, d time.Duration) (load, error)
 		return load{}, err
 	}
 	defer removeTemporary(dir)
-	addr, err := freeAddr()
-	if err != nil {
-		return load{}, err
-	}
-	yard, err := newYard(dir)
-	if err != nil {
-		return load{}, err
-	}
-	ready := filepath.Join(dir, "ready.sock")
-	server, err := startSelf(ctx, ready, "bare-server", "--dir", dir, "--listen", addr, "--ready", ready)
+	server, err := startBare(ctx, dir)
 	if err != nil {
 		return load{}, err
 	}
@@ -147,7 +137,7 @@ func measureBare(ctx context.Context, agents int, d time.Duration) (load, error)
 		return load{}, err
 	}
 	run, stop := context.WithCancel(ctx)
-	clients, err := yard.connect(run, addr, agents)
+	clients, err := server.yard.connect(run, server.addr, agents)
 	defer func() {
 		stop()
 		clients.Wait()

@@ -4,10 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
-
-	"google.golang.org/grpc"
 
 	"skep/api"
 	"skep/ca"
@@ -112,17 +109,26 @@ func measureHop(ctx context.Context, leader, follower *swarm, d time.Duration) (
 		return h, err
 	}
 	defer removeTemporary(dir)
-	nothing, err := startBare(ctx, dir)
+	bare, err := startBare(ctx, dir)
 	if err != nil {
 		return h, err
 	}
-	defer nothing.end()
+	defer bare.stop()
+	cert, err := bare.yard.issue(api.NodeRole_MANAGER)
+	if err != nil {
+		return h, err
+	}
+	nothing, err := client.Dial(bare.addr, ca.NewIdentity(bare.yard.root, cert, nil).ClientCredentials(ca.ManagerOU))
+	if err != nil {
+		return h, err
+	}
+	defer pool{nothing}.close()
 	h.writes.prefix = fmt.Sprintf("bench-%d-", time.Now().UnixNano())
 	write := func(m *swarm, all *latencies) error {
 		began := time.Now()
 		name := fmt.Sprintf("%s%d", h.writes.prefix, len(h.writes.all))
-		if _, err := m.control.CreateConfig(ctx, &api.CreateConfigRequest{Spec: &api.ConfigSpec{Annotations: &api.Annotations{Name: name}, Data: []byte("a few bytes")}}); err != nil {
-			return fmt.Errorf("create a config: %w", err)
+		if _, err := createConfig(ctx, m.control, name, fewBytes); err != nil {
+			return err
 		}
 		took := time.Since(began)
 		*all, h.writes.all = append(*all, took), append(h.writes.all, took)
@@ -136,45 +142,10 @@ func measureHop(ctx context.Context, leader, follower *swarm, d time.Duration) (
 			return h, err
 		}
 		began := time.Now()
-		if _, err := api.NewDispatcherClient(nothing.conn).Heartbeat(ctx, &api.HeartbeatRequest{}); err != nil {
+		if _, err := api.NewDispatcherClient(nothing).Heartbeat(ctx, &api.HeartbeatRequest{}); err != nil {
 			return h, err
 		}
 		h.nothing = append(h.nothing, time.Since(began))
 	}
 	return h, nil
-}
-
-// bareServer is a server with mutual TLS in another process that does nothing, and a
-// connection to it.
-type bareServer struct {
-	child
-	conn *grpc.ClientConn
-}
-
-func startBare(ctx context.Context, dir string) (b bareServer, err error) {
-	addr, err := freeAddr()
-	if err != nil {
-		return b, err
-	}
-	y, err := newYard(dir)
-	if err != nil {
-		return b, err
-	}
-	cert, err := y.issue(api.NodeRole_MANAGER)
-	if err != nil {
-		return b, err
-	}
-	ready := filepath.Join(dir, "ready.sock")
-	if b.child, err = startSelf(ctx, ready, "bare-server", "--dir", dir, "--listen", addr, "--ready", ready); err != nil {
-		return b, err
-	}
-	if b.conn, err = client.Dial(addr, ca.NewIdentity(y.root, cert, nil).ClientCredentials(ca.ManagerOU)); err != nil {
-		b.stop()
-	}
-	return b, err
-}
-
-func (b bareServer) end() {
-	_ = b.conn.Close() // nothing is left to lose
-	b.stop()
 }

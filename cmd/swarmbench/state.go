@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -230,7 +231,7 @@ func (m *stateful) pacedWrites(ctx, run context.Context, client int) (latencies,
 	}
 	defer p.close()
 	control := api.NewControlClient(p[0])
-	c, err := createConfig(ctx, control, client, []byte("a few bytes"))
+	c, err := createConfig(ctx, control, fmt.Sprintf("bench-%d-%d", client, time.Now().UnixNano()), fewBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -253,9 +254,9 @@ func (m *stateful) pacedWrites(ctx, run context.Context, client int) (latencies,
 
 // growLog writes what makes the log grow, and the state not, until run ends.
 func (m *stateful) growLog(ctx, run context.Context) error {
-	data := make([]byte, 250_000)
+	data := strings.Repeat(" ", 250_000)
 	for n := 0; sleep(run, 50*time.Millisecond) == nil; n++ {
-		c, err := createConfig(ctx, m.control, stateWriters, data)
+		c, err := createConfig(ctx, m.control, fmt.Sprintf("bench-log-%d", time.Now().UnixNano()), data)
 		if err != nil {
 			return err
 		}
@@ -264,15 +265,6 @@ func (m *stateful) growLog(ctx, run context.Context) error {
 		}
 	}
 	return nil
-}
-
-func createConfig(ctx context.Context, control api.ControlClient, client int, data []byte) (*api.Config, error) {
-	r, err := control.CreateConfig(ctx, &api.CreateConfigRequest{Spec: &api.ConfigSpec{
-		Annotations: &api.Annotations{Name: fmt.Sprintf("bench-%d-%d", client, time.Now().UnixNano())}, Data: data}})
-	if err != nil {
-		return nil, fmt.Errorf("create a config: %w", err)
-	}
-	return r.Config, nil
 }
 
 // watch looks at the memory and the snapshots of a manager again and again.

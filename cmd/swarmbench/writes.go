@@ -61,12 +61,11 @@ func measureWrites(ctx context.Context, socket string, clients int, d time.Durat
 	w := writes{prefix: fmt.Sprintf("bench-%d-", time.Now().UnixNano())}
 	var next atomic.Int64
 	w.all, w.took, err = p.run(ctx, clients, d, func(ctx context.Context, conn *grpc.ClientConn, _ int) error {
-		_, err := api.NewControlClient(conn).CreateConfig(ctx, &api.CreateConfigRequest{Spec: &api.ConfigSpec{
-			Annotations: &api.Annotations{Name: fmt.Sprintf("%s%d", w.prefix, next.Add(1))}, Data: []byte("a few bytes")}})
+		_, err := createConfig(ctx, api.NewControlClient(conn), fmt.Sprintf("%s%d", w.prefix, next.Add(1)), fewBytes)
 		return err
 	})
 	if err != nil {
-		return w, fmt.Errorf("create a config: %w", err)
+		return w, err
 	}
 	return w, w.check(ctx, p[0])
 }
@@ -81,4 +80,15 @@ func (w writes) check(ctx context.Context, conn *grpc.ClientConn) error {
 		return fmt.Errorf("check failed: %d writes were acknowledged, %d configs are there", len(w.all), len(r.Configs))
 	}
 	return nil
+}
+
+// fewBytes is what most configs hold here.
+const fewBytes = "a few bytes"
+
+func createConfig(ctx context.Context, control api.ControlClient, name, data string) (*api.Config, error) {
+	r, err := control.CreateConfig(ctx, &api.CreateConfigRequest{Spec: &api.ConfigSpec{Annotations: &api.Annotations{Name: name}, Data: []byte(data)}})
+	if err != nil {
+		return nil, fmt.Errorf("create a config: %w", err)
+	}
+	return r.Config, nil
 }
