@@ -127,6 +127,9 @@ func (d *divergence) Run(ctx context.Context) error {
 			if !ok {
 				break
 			}
+			if ids, _ := d.members(); len(ids) < 2 {
+				continue // with nobody to compare with
+			}
 			next, err := digest.NextAtEase(c.state, resting(ctx))
 			switch {
 			case ctx.Err() != nil:

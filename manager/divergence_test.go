@@ -146,7 +146,7 @@ func TestALargeStateIsHashedAtEaseAndOnlyOnce(t *testing.T) {
 			defer mu.Unlock()
 			return slices.Clone(all)
 		}
-		d := newDivergence(func() uint64 { return 1 }, func() ([]uint64, uint64) { return []uint64{1}, 1 },
+		d := newDivergence(func() uint64 { return 1 }, func() ([]uint64, uint64) { return []uint64{1, 2}, 1 },
 			func(index uint64, _ []byte) {
 				mu.Lock()
 				defer mu.Unlock()
@@ -266,6 +266,53 @@ func TestARestoredStateIsComparedFromTheNextIntervalOn(t *testing.T) {
 		}
 		if n := len(g.compares[0].opinions[3*digestInterval].of); n != 3 {
 			t.Errorf("%d managers were compared, want 3", n)
+		}
+	})
+}
+
+// A manager that is alone has nobody to compare with, and hashes nothing until another one joins.
+func TestAManagerThatIsAloneHashesNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var mu sync.Mutex
+		members, told := []uint64{1}, 0
+		d := newDivergence(func() uint64 { return 1 },
+			func() ([]uint64, uint64) {
+				mu.Lock()
+				defer mu.Unlock()
+				return members, 1
+			},
+			func(uint64, []byte) {
+				mu.Lock()
+				defer mu.Unlock()
+				told++
+			}, slog.New(slog.DiscardHandler))
+		r := &replica{store: store.New(store.Config{}), compare: d.reached}
+		ended := make(chan error, 1)
+		go func() { ended <- d.Run(ctx) }()
+		reach := func(index uint64, want int) {
+			t.Helper()
+			if err := r.Apply([]raft.Entry{{Index: index, Term: 1, Data: entry(t, fmt.Sprint("c", index))}}); err != nil {
+				t.Fatal(err)
+			}
+			r.Applied(index, 1)
+			time.Sleep(time.Second)
+			mu.Lock()
+			defer mu.Unlock()
+			if told != want {
+				t.Errorf("with %d members it announced %d digests, want %d", len(members), told, want)
+			}
+		}
+		reach(digestInterval, 0)
+		mu.Lock()
+		members = []uint64{1, 2}
+		mu.Unlock()
+		reach(2*digestInterval, 1)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -26,8 +26,8 @@ const (
 	// Requests are handled on this many goroutines that stay, with the stacks that
 	// requests need; growing a new one's was a twelfth of the cost of a small
 	// write. Streams hold theirs as long as they last; what finds none free gets a
-	// new one.
-	streamWorkers = 128
+	// new one: there are as many as clients that write at once, on a busy day.
+	streamWorkers = 512
 	// connectTimeout bounds how long a new connection may take until it speaks HTTP/2.
 	connectTimeout = 20 * time.Second
 	// A connection that is silent for keepaliveTime is asked for a sign of life; one

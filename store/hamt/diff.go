@@ -14,13 +14,12 @@ type Difference[V any] struct {
 // costs what was changed in between. Both are made with the same hash.
 func (m Map[K, V]) Since(old Map[K, V], same func(a, b V) bool) iter.Seq2[K, Difference[V]] {
 	return func(yield func(K, Difference[V]) bool) {
-		c := comparison[K, V]{hash: m.hash, same: same, yield: yield}
+		c := comparison[K, V]{same: same, yield: yield}
 		c.nodes(old.root, m.root, 0)
 	}
 }
 
 type comparison[K comparable, V any] struct {
-	hash  func(K) uint64
 	same  func(a, b V) bool
 	yield func(K, Difference[V]) bool
 }
@@ -48,49 +47,74 @@ func (c *comparison[K, V]) nodes(a, b *node[K, V], shift uint) bool {
 
 // slot compares what two nodes have in one slot.
 func (c *comparison[K, V]) slot(a, b *node[K, V], s uint32, shift uint) bool {
-	var below [2]*node[K, V]
-	for i, n := range [2]*node[K, V]{a, b} {
-		switch {
-		case n.below&s != 0:
-			below[i] = n.nodes[rank(n.below, s)]
-		case n.here&s != 0: // as if it stood in a node of its own
-			e := n.entries[rank(n.here, s)]
-			below[i] = &node[K, V]{entries: []entry[K, V]{e}}
-			if shift+width < depth {
-				below[i].here = bit(c.hash(e.key), shift+width)
-			}
+	switch old, new := a.entry(s), b.entry(s); {
+	case old != nil && new != nil:
+		return c.entries(old, new)
+	case old != nil:
+		return c.among(old, b.child(s), c.replaced)
+	case new != nil:
+		return c.among(new, a.child(s), func(k K, is, was *V) bool { return c.replaced(k, was, is) })
+	}
+	return c.nodes(a.child(s), b.child(s), shift+width)
+}
+
+// entries compares an entry with the one that took its slot.
+func (c *comparison[K, V]) entries(old, new *entry[K, V]) bool {
+	if old.key == new.key {
+		return c.replaced(old.key, &old.val, &new.val)
+	}
+	return c.replaced(old.key, &old.val, nil) && c.replaced(new.key, nil, &new.val)
+}
+
+// among compares an entry of one map with a node, which may be nil, of the other one. Report gets
+// the value of the entry's map first, nil for nothing.
+func (c *comparison[K, V]) among(e *entry[K, V], n *node[K, V], report func(k K, own, others *V) bool) bool {
+	found := false
+	if n != nil && !n.all(func(k K, v V) bool {
+		if k == e.key {
+			found = true
+			return report(k, &e.val, &v)
 		}
+		return report(k, nil, &v)
+	}) {
+		return false
 	}
-	if a.here&s != 0 && b.here&s != 0 {
-		return c.lists(below[0], below[1])
-	}
-	return c.nodes(below[0], below[1], shift+width)
+	return found || report(e.key, &e.val, nil)
 }
 
 // lists compares nodes that hold entries only, in any order.
 func (c *comparison[K, V]) lists(a, b *node[K, V]) bool {
-	find := func(n *node[K, V], k K) (V, bool) {
-		for _, e := range n.entries {
-			if e.key == k {
-				return e.val, true
+	find := func(n *node[K, V], k K) *V {
+		for i := range n.entries {
+			if n.entries[i].key == k {
+				return &n.entries[i].val
 			}
 		}
-		var zero V
-		return zero, false
+		return nil
 	}
-	for _, e := range a.entries {
-		v, ok := find(b, e.key)
-		if ok && c.same(e.val, v) {
-			continue
-		}
-		if !c.yield(e.key, Difference[V]{Old: e.val, HadOld: true, New: v, HasNew: ok}) {
+	for i := range a.entries {
+		e := &a.entries[i]
+		if !c.replaced(e.key, &e.val, find(b, e.key)) {
 			return false
 		}
 	}
-	for _, e := range b.entries {
-		if _, ok := find(a, e.key); !ok && !c.yield(e.key, Difference[V]{New: e.val, HasNew: true}) {
+	for i := range b.entries {
+		e := &b.entries[i]
+		if find(a, e.key) == nil && !c.replaced(e.key, nil, &e.val) {
 			return false
 		}
 	}
 	return true
+}
+
+// replaced yields a difference, if it is one. It reports false when no more is wanted.
+func (c *comparison[K, V]) replaced(k K, old, new *V) bool {
+	var d Difference[V]
+	if old != nil {
+		d.Old, d.HadOld = *old, true
+	}
+	if new != nil {
+		d.New, d.HasNew = *new, true
+	}
+	return d.HadOld && d.HasNew && c.same(d.Old, d.New) || c.yield(k, d)
 }

@@ -29,6 +29,22 @@ func bit(h uint64, shift uint) uint32 { return 1 << (h >> shift & mask) }
 // rank returns how many slots of set come before b.
 func rank(set, b uint32) int { return bits.OnesCount32(set & (b - 1)) }
 
+// entry returns the entry in a slot, or nil.
+func (n *node[K, V]) entry(slot uint32) *entry[K, V] {
+	if n.here&slot == 0 {
+		return nil
+	}
+	return &n.entries[rank(n.here, slot)]
+}
+
+// child returns the node in a slot, or nil.
+func (n *node[K, V]) child(slot uint32) *node[K, V] {
+	if n.below&slot == 0 {
+		return nil
+	}
+	return n.nodes[rank(n.below, slot)]
+}
+
 func (n *node[K, V]) get(h uint64, k K) (V, bool) {
 	for shift := uint(0); shift < depth; shift += width {
 		b := bit(h, shift)
