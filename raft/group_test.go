@@ -9,9 +9,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.etcd.io/raft/v3/raftpb"
+
 	"skep/api"
 	"skep/model"
 	"skep/raft"
+	"skep/vfs"
 )
 
 func TestThreeMembersElectReplicateAndSurviveTheLossOfTheLeader(t *testing.T) {
@@ -202,6 +205,32 @@ func TestAReadThatWasLostOnTheWayIsAskedAgainWhenTheWayStands(t *testing.T) {
 		g.net.heal()
 		if d := <-took; d > 150*time.Millisecond {
 			t.Errorf("the read took %s, and the leader was away for 20ms: it was not asked again at once", d)
+		}
+	})
+}
+
+func TestWhatIsProposedWhileTheLeadersDiskWritesGoesInOneMessage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t, 1, 3, nil)
+		leader := g.leader()
+		g.disks[leader.node.ID()].Inject(vfs.Rule{Op: vfs.OpSync, Delay: 5 * time.Millisecond, Count: 2})
+		entries := 0
+		g.net.set(func() { entries = g.net.seen[raftpb.MsgApp] })
+		outcomes := leader.propose("first")
+		for _, data := range numbered(1, 20) {
+			synctest.Wait()
+			outcomes = append(outcomes, leader.propose(data)...)
+		}
+		for _, o := range outcomes {
+			if got := <-o; got != applied {
+				t.Errorf("a proposal was %s", got)
+			}
+		}
+		g.net.set(func() { entries = g.net.seen[raftpb.MsgApp] - entries })
+		// To each follower: the first, the others, and what tells that they are committed.
+		if entries > 8 {
+			t.Errorf("21 entries took %d messages, want at most 8", entries)
 		}
 	})
 }

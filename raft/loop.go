@@ -39,7 +39,9 @@ type loop struct {
 	ownFirst uint64
 	// uncommitted are the bytes that were proposed here and are not committed.
 	uncommitted int
-	reads       reads
+	// unsynced is how many batches of entries the appender has that are not durable yet.
+	unsynced int
+	reads    reads
 
 	changes   changes
 	ticks     int
@@ -131,6 +133,9 @@ func (l *loop) step(e event) error {
 		if e.msg.GetFrom() == l.lead {
 			l.heard = l.ticks
 		}
+		if e.msg.GetType() == raftpb.MsgStorageAppendResp {
+			l.unsynced--
+		}
 		// What raft does not take is late or of no member: nothing follows from it.
 		if err := l.raw.Step(e.msg); err != nil && !errors.Is(err, etcdraft.ErrStepPeerNotFound) && !errors.Is(err, etcdraft.ErrProposalDropped) {
 			return err
@@ -165,10 +170,15 @@ func (l *loop) apply(cc *raftpb.ConfChange, index uint64) error {
 	return nil
 }
 
+// gather tells to let proposals wait while the disk of this leader writes a batch. They would not be
+// applied here any sooner, and only make more of the messages, each of which costs every member the
+// same for one entry as for many.
+func (l *loop) gather() bool { return l.leads() && l.unsynced > 0 }
+
 // propose gives raft what waits in the queue, as far as its log of what is not committed
 // has room. What is queued for another term is refused.
 func (l *loop) propose() {
-	for {
+	for !l.gather() {
 		term := l.term
 		if !l.leads() {
 			term = 0
@@ -291,6 +301,11 @@ func (l *loop) send(m *raftpb.Message) bool {
 	switch m.GetTo() {
 	case etcdraft.LocalAppendThread:
 		if len(m.GetResponses()) > 0 || len(m.GetEntries()) > 0 {
+			for _, r := range m.GetResponses() {
+				if r.GetType() == raftpb.MsgStorageAppendResp {
+					l.unsynced++
+				}
+			}
 			l.appends.put(m)
 		} else {
 			l.appends.leave(m) // a commit index, which is written with whatever comes next
