@@ -52,8 +52,21 @@ func holdOpen[M any](stream grpc.ServerStreamingServer[M], first *M) error {
 	return stream.Context().Err()
 }
 
+// durable answers an empty call when a small record of it is on the disk.
+type durable struct {
+	bare
+	log *syncedFile
+}
+
+func (d durable) Check(context.Context, *api.HealthCheckRequest) (*api.HealthCheckResponse, error) {
+	if err := d.log.append(); err != nil {
+		return nil, err
+	}
+	return &api.HealthCheckResponse{}, nil
+}
+
 func echoServerCommand() *cobra.Command {
-	var socket string
+	var socket, log string
 	c := &cobra.Command{
 		Use: "echo-server", Hidden: true, Short: "Answer empty calls on a socket", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -62,12 +75,22 @@ func echoServerCommand() *cobra.Command {
 				return err
 			}
 			server := grpc.NewServer()
-			api.RegisterHealthServer(server, bare{})
+			if log == "" {
+				api.RegisterHealthServer(server, bare{})
+			} else {
+				file, err := newSyncedFile(log)
+				if err != nil {
+					return errors.Join(err, listener.Close())
+				}
+				defer file.Close()
+				api.RegisterHealthServer(server, durable{log: file})
+			}
 			context.AfterFunc(c.Context(), server.Stop)
 			return server.Serve(listener)
 		},
 	}
 	c.Flags().StringVar(&socket, "socket", "", "where to listen")
+	c.Flags().StringVar(&log, "log", "", "file that each call appends to, with fdatasync, before it is answered")
 	return c
 }
 

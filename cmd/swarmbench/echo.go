@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,6 +26,10 @@ type limits struct {
 	// clients; call is the median time of one with a single client.
 	calls map[int]float64
 	call  time.Duration
+	// durable is the median time of a call that is answered after an fdatasync, with a single
+	// client: more than sync and call together, since a disk that rests between two calls, and
+	// a processor that waits for it, wake up more slowly than in a loop of nothing else.
+	durable time.Duration
 }
 
 func echoCommand() *cobra.Command {
@@ -37,6 +42,7 @@ func echoCommand() *cobra.Command {
 				return err
 			}
 			results := []result{{Bench: "echo", Params: "fdatasync", Value: milliseconds(l.sync), Unit: "ms", Check: "every write returned"}}
+			results = append(results, result{Bench: "echo", Params: "a call that syncs, clients=1, p50", Value: milliseconds(l.durable), Unit: "ms", Check: "every call answered"})
 			for _, n := range []int{1, 64, 512} {
 				results = append(results, result{Bench: "echo", Params: fmt.Sprintf("empty calls, clients=%d", n), Value: l.calls[n], Unit: "calls/s", Check: "every call answered"})
 			}
@@ -60,6 +66,9 @@ func measureLimits(ctx context.Context, d time.Duration, clients ...int) (limits
 	defer removeTemporary(dir)
 	l := limits{calls: map[int]float64{}}
 	if l.sync, err = measureSync(dir, d); err != nil {
+		return l, err
+	}
+	if l.durable, err = measureDurable(ctx, dir, d); err != nil {
 		return l, err
 	}
 	socket := filepath.Join(dir, "echo.sock")
@@ -98,35 +107,66 @@ func emptyCalls(ctx context.Context, socket string, clients int, d time.Duration
 	})
 }
 
-// measureSync appends small records to a file and waits for the disk each time,
-// as a log does whose space was set aside before.
-func measureSync(dir string, d time.Duration) (time.Duration, error) {
-	f, err := os.Create(filepath.Join(dir, "sync"))
+func measureDurable(ctx context.Context, dir string, d time.Duration) (time.Duration, error) {
+	socket := filepath.Join(dir, "durable.sock")
+	server, err := startSelf(ctx, socket, "echo-server", "--socket", socket, "--log", filepath.Join(dir, "durable"))
 	if err != nil {
 		return 0, err
 	}
-	const size = 16 << 20
-	if err := f.Truncate(size); err != nil {
-		return 0, errors.Join(err, f.Close())
+	defer server.stop()
+	all, _, err := emptyCalls(ctx, socket, 1, d)
+	return all.percentile(0.5), err
+}
+
+// syncedFile takes small records as a log does whose space was set aside before.
+type syncedFile struct {
+	*os.File
+	mu     sync.Mutex
+	end    int64
+	record [512]byte
+}
+
+// syncedBytes is how much space is set aside; then records replace the first ones.
+const syncedBytes = 16 << 20
+
+func newSyncedFile(name string) (*syncedFile, error) {
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, err
 	}
 	zeros := make([]byte, 1<<20)
-	for off := int64(0); off < size; off += int64(len(zeros)) {
+	for off := int64(0); off < syncedBytes; off += int64(len(zeros)) {
 		if _, err := f.WriteAt(zeros, off); err != nil {
-			return 0, errors.Join(err, f.Close())
+			return nil, errors.Join(err, f.Close())
 		}
 	}
 	if err := f.Sync(); err != nil {
-		return 0, errors.Join(err, f.Close())
+		return nil, errors.Join(err, f.Close())
+	}
+	return &syncedFile{File: f, record: [512]byte{1}}, nil
+}
+
+// append returns when a record is on the disk.
+func (s *syncedFile) append() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := s.WriteAt(s.record[:], s.end); err != nil {
+		return err
+	}
+	s.end = (s.end + int64(len(s.record))) % syncedBytes
+	return unix.Fdatasync(int(s.Fd()))
+}
+
+// measureSync appends again and again.
+func measureSync(dir string, d time.Duration) (time.Duration, error) {
+	f, err := newSyncedFile(filepath.Join(dir, "sync"))
+	if err != nil {
+		return 0, err
 	}
 	var all latencies
-	record := make([]byte, 512)
-	record[0] = 1
-	for off, start := int64(0), time.Now(); time.Since(start) < d; off = (off + int64(len(record))) % size {
+	for start := time.Now(); time.Since(start) < d; {
 		began := time.Now()
-		if _, err := f.WriteAt(record, off); err != nil {
-			return 0, errors.Join(err, f.Close())
-		}
-		if err := unix.Fdatasync(int(f.Fd())); err != nil {
+		if err := f.append(); err != nil {
 			return 0, errors.Join(err, f.Close())
 		}
 		all = append(all, time.Since(began))
