@@ -358,7 +358,7 @@ func TestVolumesThatANodeLetGoOfAreUnpublished(t *testing.T) {
 		id := n.register()
 		c.create(&api.Volume{Id: "v", Spec: &api.VolumeSpec{Annotations: &api.Annotations{Name: "v"}}, PublishStatus: []*api.VolumePublishStatus{
 			{NodeId: "n1", State: api.VolumePublishStatus_PENDING_NODE_UNPUBLISH},
-			{NodeId: "n2", State: api.VolumePublishStatus_PUBLISHED},
+			{NodeId: "n3", State: api.VolumePublishStatus_PUBLISHED},
 		}})
 		_, err := n.UpdateVolumeStatus(c.Context(), &api.UpdateVolumeStatusRequest{SessionId: id, Updates: []*api.UpdateVolumeStatusRequest_VolumeStatusUpdate{
 			{Id: "no such volume", Unpublished: true}, nil, {Id: "v", Unpublished: true},
@@ -367,6 +367,13 @@ func TestVolumesThatANodeLetGoOfAreUnpublished(t *testing.T) {
 		volume, _ := c.store.Read().Volumes.Get("v")
 		if got := volume.GetPublishStatus(); got[0].GetState() != api.VolumePublishStatus_PENDING_UNPUBLISH || got[1].GetState() != api.VolumePublishStatus_PUBLISHED {
 			c.Errorf("got %v", got)
+		}
+		other := c.client("n2")
+		defer other.stop()
+		_, err = other.UpdateVolumeStatus(c.Context(), &api.UpdateVolumeStatusRequest{SessionId: other.register(), Updates: []*api.UpdateVolumeStatusRequest_VolumeStatusUpdate{{Id: "v", Unpublished: true}}})
+		codeOf(c.T, err, codes.PermissionDenied)
+		if now, _ := c.store.Read().Volumes.Get("v"); now != volume {
+			c.Errorf("a node that does not have the volume changed it to %v", now.GetPublishStatus())
 		}
 	})
 }

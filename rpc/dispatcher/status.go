@@ -153,18 +153,24 @@ func clip(text string) string {
 }
 
 // UpdateVolumeStatus takes which volumes the caller's node has let go of, and
-// answers when that is committed. Volumes that are unknown, or were never
-// published on the node, are ignored.
+// answers when that is committed. Volumes that are unknown, or published nowhere,
+// are ignored. Those that only other nodes have are refused, and the rest of the
+// request is taken: the error, of kind Denied, names the first.
 func (d *Dispatcher) UpdateVolumeStatus(ctx context.Context, request *api.UpdateVolumeStatusRequest) (*api.UpdateVolumeStatusResponse, error) {
 	s, err := d.find(ctx, request.GetSessionId())
 	if err != nil {
 		return nil, err
 	}
+	var refused refusals
 	for some := range slices.Chunk(request.GetUpdates(), chunk) {
 		err := d.store.Update(ctx, func(tx *store.Tx) error {
 			for _, update := range some {
 				volume, ok := tx.Volumes.Get(update.GetId())
-				if !ok || !update.GetUnpublished() {
+				if !ok || !update.GetUnpublished() || len(volume.GetPublishStatus()) == 0 {
+					continue
+				}
+				if !publishedOn(volume, s.node) {
+					refused.add(model.Errorf(model.Denied, "volume %s is not published on node %s", volume.GetId(), s.node))
 					continue
 				}
 				if err := tx.Update(unpublished(volume, s.node)); err != nil {
@@ -177,7 +183,14 @@ func (d *Dispatcher) UpdateVolumeStatus(ctx context.Context, request *api.Update
 			return nil, err
 		}
 	}
+	if err := refused.err(); err != nil {
+		return nil, err
+	}
 	return &api.UpdateVolumeStatusResponse{}, nil
+}
+
+func publishedOn(volume *api.Volume, node string) bool {
+	return slices.ContainsFunc(volume.GetPublishStatus(), func(s *api.VolumePublishStatus) bool { return s.GetNodeId() == node })
 }
 
 // unpublished returns volume without its use on node.
