@@ -98,6 +98,46 @@ func TestAMemberThatWasAwayForLongCatchesUp(t *testing.T) {
 	}
 }
 
+// A member that lacks no more entries than are kept before a snapshot gets those, and no snapshot.
+func TestWhoWasAwayForNoMoreThanIsKeptNeedsNoSnapshot(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		keep  uint64
+		tuned bool // while the members run
+		want  bool
+	}{
+		"two entries are kept":              {keep: 2, want: true},
+		"a hundred are kept":                {keep: 100},
+		"a hundred are kept from now on":    {keep: 100, tuned: true},
+		"two are kept from now on, not 100": {keep: 2, tuned: true, want: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				keep := test.keep
+				if test.tuned {
+					keep = 102 - keep
+				}
+				g := newGroup(t, 1, 3, func(c *raft.Config) { c.SnapshotEntries, c.KeepEntries = 10, keep })
+				if test.tuned {
+					for _, r := range g.running {
+						r.node.Tune(raft.Tuning{SnapshotEntries: 10, KeepEntries: test.keep})
+					}
+				}
+				g.apply(numbered(1, 15)...)
+				away := g.follower()
+				g.net.part([]uint64{away}, g.others(away))
+				g.apply(numbered(16, 65)...)
+				g.net.heal()
+				g.settle("it has caught up", nil)
+				if got := g.net.snapshots > 0; got != test.want {
+					t.Errorf("that it got a snapshot is %v, want %v", got, test.want)
+				}
+			})
+		})
+	}
+}
+
 func (g *group) others(than uint64) []uint64 {
 	var ids []uint64
 	for id := range g.running {
