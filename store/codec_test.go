@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"skep/api"
+	"skep/internal/badinput"
 	"skep/store"
 )
 
@@ -110,53 +111,8 @@ func mustGet(t testing.TB, s *store.Store, id string) *api.Task {
 	return k
 }
 
-// fill sets every field of m, messages to the given depth.
+// fill sets every field of m, messages to the given depth, and one that nobody knows.
 func fill(m protoreflect.Message, depth int) {
-	fields := m.Descriptor().Fields()
-	for i := range fields.Len() {
-		f := fields.Get(i)
-		switch {
-		case f.IsMap():
-			m.Mutable(f).Map().Set(protoreflect.ValueOfString("k").MapKey(), m.Mutable(f).Map().NewValue())
-		case f.IsList() && f.Message() != nil:
-			if depth > 0 {
-				fill(m.Mutable(f).List().AppendMutable().Message(), depth-1)
-			}
-		case f.IsList():
-			m.Mutable(f).List().Append(scalar(f))
-		case f.Message() != nil:
-			if depth > 0 {
-				fill(m.Mutable(f).Message(), depth-1)
-			}
-		default:
-			m.Set(f, scalar(f))
-		}
-	}
+	badinput.Fill(m, depth, "x")
 	m.SetUnknown([]byte{0xf8, 0x07, 1})
-}
-
-func scalar(f protoreflect.FieldDescriptor) protoreflect.Value {
-	switch f.Kind() {
-	case protoreflect.FloatKind:
-		return protoreflect.ValueOfFloat32(1)
-	case protoreflect.DoubleKind:
-		return protoreflect.ValueOfFloat64(1)
-	case protoreflect.BoolKind:
-		return protoreflect.ValueOfBool(true)
-	case protoreflect.StringKind:
-		return protoreflect.ValueOfString("x")
-	case protoreflect.BytesKind:
-		return protoreflect.ValueOfBytes([]byte("x"))
-	case protoreflect.EnumKind:
-		return protoreflect.ValueOfEnum(f.Enum().Values().Get(f.Enum().Values().Len() - 1).Number())
-	case protoreflect.Int32Kind:
-		return protoreflect.ValueOfInt32(1)
-	case protoreflect.Int64Kind:
-		return protoreflect.ValueOfInt64(1)
-	case protoreflect.Uint32Kind:
-		return protoreflect.ValueOfUint32(1)
-	case protoreflect.Uint64Kind:
-		return protoreflect.ValueOfUint64(1)
-	}
-	panic("a field of kind " + f.Kind().String())
 }

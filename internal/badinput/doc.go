@@ -4,6 +4,6 @@
 //
 // The requests are generated from the descriptors: Mutants yields copies of a
 // message that differ from it in one place each, so that the rest of the request
-// leads deep into the handler. Try gives them to every method of a service. It
-// is for tests only.
+// leads deep into the handler. Try gives them to every method of a service. Fill
+// makes a message that has everything. It is for tests only.
 package badinput

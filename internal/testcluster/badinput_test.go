@@ -25,6 +25,7 @@ import (
 	"skep/api"
 	"skep/ca"
 	"skep/client"
+	"skep/internal/badinput"
 	"skep/internal/testcluster"
 	"skep/rpc"
 )
@@ -53,56 +54,8 @@ const missing = "0nosuchthing0nosuchthing0"
 // nothing.
 func filled(d protoreflect.MessageDescriptor, depth int) *dynamicpb.Message {
 	m := dynamicpb.NewMessage(d)
-	for i := range d.Fields().Len() {
-		f := d.Fields().Get(i)
-		switch {
-		case f.IsMap():
-			if f.MapKey().Kind() == protoreflect.StringKind && (depth > 0 || f.MapValue().Message() == nil) {
-				v := m.NewField(f).Map().NewValue()
-				if f.MapValue().Message() == nil {
-					v = scalar(f.MapValue())
-				}
-				m.Mutable(f).Map().Set(protoreflect.ValueOfString(missing).MapKey(), v)
-			}
-		case f.Message() != nil && depth == 0:
-		case f.Message() != nil && f.IsList():
-			m.Mutable(f).List().Append(protoreflect.ValueOfMessage(filled(f.Message(), depth-1)))
-		case f.Message() != nil:
-			m.Set(f, protoreflect.ValueOfMessage(filled(f.Message(), depth-1)))
-		case f.IsList():
-			m.Mutable(f).List().Append(scalar(f))
-		default:
-			m.Set(f, scalar(f))
-		}
-	}
+	badinput.Fill(m, depth, missing)
 	return m
-}
-
-func scalar(f protoreflect.FieldDescriptor) protoreflect.Value {
-	switch f.Kind() {
-	case protoreflect.StringKind:
-		return protoreflect.ValueOfString(missing)
-	case protoreflect.BytesKind:
-		return protoreflect.ValueOfBytes([]byte(missing))
-	case protoreflect.BoolKind:
-		return protoreflect.ValueOfBool(true)
-	case protoreflect.EnumKind:
-		return protoreflect.ValueOfEnum(1)
-	case protoreflect.Int32Kind:
-		return protoreflect.ValueOfInt32(1)
-	case protoreflect.Int64Kind:
-		return protoreflect.ValueOfInt64(1)
-	case protoreflect.Uint32Kind:
-		return protoreflect.ValueOfUint32(1)
-	case protoreflect.Uint64Kind:
-		return protoreflect.ValueOfUint64(1)
-	case protoreflect.DoubleKind:
-		return protoreflect.ValueOfFloat64(1)
-	case protoreflect.FloatKind:
-		return protoreflect.ValueOfFloat32(1)
-	default:
-		return f.Default()
-	}
 }
 
 // encodings yields requests of a type as bytes: what stands for each says what is wrong with it,
