@@ -5,40 +5,22 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 
 	"skep/api"
+	"skep/internal/logtest"
 	"skep/model"
 	"skep/store"
 	"skep/vfs"
 )
-
-// text is a log that is read while it is written.
-type text struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (t *text) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.b.Write(p)
-}
-
-func (t *text) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.b.String()
-}
 
 func TestWhatTheClusterSaysOfRaftHoldsWithoutARestart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		cfg := founder(t)
 		disk := vfs.NewMem()
-		log := &text{}
+		log := &logtest.Buffer{}
 		cfg.FS, cfg.Log = disk, slog.New(slog.NewTextHandler(log, nil))
 		m, _ := lead(t, cfg)
 		write := func(name string) (snapshots int) {

@@ -23,6 +23,7 @@ import (
 	"skep/api/skep"
 	"skep/ca"
 	"skep/client"
+	"skep/internal/logtest"
 	"skep/node"
 	"skep/vfs"
 )
@@ -32,7 +33,7 @@ const day = 24 * time.Hour
 // member is a node that can be stopped and started again, with another clock.
 type member struct {
 	cfg     node.Config
-	log     *syncBuffer
+	log     *logtest.Buffer
 	shift   *atomic.Int64 // of its clock
 	control api.ControlClient
 	insight skep.InsightClient
@@ -47,7 +48,7 @@ func newMember(t *testing.T, name string) *member {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &member{cfg: machine(t), log: &syncBuffer{}, shift: &atomic.Int64{}}
+	m := &member{cfg: machine(t), log: &logtest.Buffer{}, shift: &atomic.Int64{}}
 	m.cfg.Listen, m.cfg.Hostname, m.cfg.Version = port.Addr().String(), name, "test"
 	if err := port.Close(); err != nil {
 		t.Fatal(err)

@@ -1,7 +1,6 @@
 package node_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +16,7 @@ import (
 	"skep/api/skep"
 	"skep/ca"
 	"skep/client"
+	"skep/internal/logtest"
 	"skep/node"
 	"skep/vfs"
 )
@@ -180,7 +179,7 @@ func TestAManagerThatIsAloneStartsWhenItsCertificateExpiredWhileItWasDown(t *tes
 	if err := start(t, cfg).stop(); err != nil {
 		t.Fatal(err)
 	}
-	var log syncBuffer
+	var log logtest.Buffer
 	cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
 	cfg.Now = func() time.Time { return time.Now().Add(365 * 24 * time.Hour) }
 	start(t, cfg)
@@ -203,24 +202,6 @@ func TestAManagerThatIsAloneStartsWhenItsCertificateExpiredWhileItWasDown(t *tes
 			t.Errorf("the log does not say %q:\n%s", want, log.String())
 		}
 	}
-}
-
-// syncBuffer is a buffer that may be written and read at once.
-type syncBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // A power cut may come at any moment of the first start.

@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +20,7 @@ import (
 
 	"skep/api"
 	"skep/client"
+	"skep/internal/logtest"
 	"skep/model"
 )
 
@@ -36,7 +36,7 @@ func member(t *testing.T, cfg Config, check func(context.Context) error, stream 
 func TestAPanicFailsItsOwnRequestOnly(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()
-	var log syncBuffer
+	var log logtest.Buffer
 	fine := false
 	c := member(t, Config{Metrics: NewMetrics(registry), Log: slog.New(slog.NewTextHandler(&log, nil))},
 		func(context.Context) error {
@@ -67,23 +67,6 @@ func TestAPanicFailsItsOwnRequestOnly(t *testing.T) {
 	if _, err := c.Health.Check(t.Context(), &api.HealthCheckRequest{}); err != nil {
 		t.Errorf("the server did not survive: %v", err)
 	}
-}
-
-type syncBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 func TestErrorsBecomeCodesAndSayWhetherToTryAgain(t *testing.T) {
