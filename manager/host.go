@@ -5,6 +5,7 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"skep/api/skep"
 	"skep/raft"
 	"skep/raft/transport"
 	"skep/rpc/raftserver"
@@ -80,6 +81,22 @@ func (l late) Meet(id uint64, nodeID string) { l.m.transport.Meet(id, nodeID) }
 func (l late) ReportReachable(id uint64) {
 	if h, err := l.node(); err == nil {
 		h.ReportReachable(id)
+	}
+}
+
+// Had returns what is known here of what members had.
+func (l late) Had() []*skep.Had {
+	h, err := l.node()
+	if err != nil {
+		return nil
+	}
+	return h.Had()
+}
+
+// Told passes on what a member knows of that.
+func (l late) Told(id uint64, had []*skep.Had) {
+	if h, err := l.node(); err == nil {
+		h.Told(id, had)
 	}
 }
 

@@ -26,8 +26,14 @@
 // membership are made one at a time, and one that would leave no reachable majority is
 // refused. The id of a member that was removed never comes back, and [Node.Run] of one that learns that
 // it was removed returns [ErrRemoved]. A leader hands over before it ends, and when its disk
-// or state machine stalls for longer than an election takes. A member that a leader knows to have had
-// more than it has now stops: it was restored from a copy.
+// or state machine stalls for longer than an election takes.
+//
+// A member that came back with an older disk than it had stops: Run returns an error that says so
+// as soon as one other member is reached that heard what it had, or was told by who led then. After
+// a start a member of a native group neither votes nor stands for election before as many
+// others as a majority needs beside it have told it what they know ([Node.Told]). What all have
+// forgotten, since they were started again or are gone, is not known, nor what was said within the
+// last tick to a leader that is gone.
 //
 // Run owns three goroutines. The raft loop steps RawNode and never waits for disk or
 // network. The appender takes all that was handed to it while it was busy, writes it

@@ -276,6 +276,9 @@ func (l *loop) take(o *offer) error {
 	defer close(o.answer)
 	l.offered = o
 	defer func() { l.offered = nil }()
+	if err := l.amnesia(o.message); err != nil {
+		return err
+	}
 	if err := l.raw.Step(o.message); err != nil {
 		return fmt.Errorf("give raft a snapshot: %w", err)
 	}

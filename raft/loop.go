@@ -53,6 +53,7 @@ type loop struct {
 	// one that it took.
 	offered  *offer
 	restored uint64
+	gate     gate
 }
 
 func (n *Node) runLoop(ctx context.Context) error {
@@ -62,6 +63,10 @@ func (n *Node) runLoop(ctx context.Context) error {
 		term: status.GetTerm(), vote: status.GetVote(), commit: status.GetCommit(),
 	}
 	l.last, _ = n.mem.LastIndex()
+	var err error
+	if l.gate, err = l.newGate(); err != nil {
+		return err
+	}
 	if _, err := rand.Read(l.reads.epoch[:]); err != nil {
 		return fmt.Errorf("draw a name for reads: %w", err)
 	}
@@ -70,6 +75,9 @@ func (n *Node) runLoop(ctx context.Context) error {
 	defer ticker.Stop()
 	defer l.stop()
 	for {
+		if err := l.guard(); err != nil {
+			return err
+		}
 		l.campaign()
 		l.propose()
 		l.ask()
@@ -88,7 +96,9 @@ func (n *Node) runLoop(ctx context.Context) error {
 			}
 		case <-n.proposals.ready:
 		case <-ticker.C:
-			l.raw.Tick()
+			if l.gate.open || l.leads() {
+				l.raw.Tick()
+			}
 			l.tickReads()
 			l.tickOthers()
 		case <-ctx.Done():
@@ -127,19 +137,28 @@ func (l *loop) step(e event) error {
 	case e.do != nil:
 		return e.do(l)
 	default:
-		if err := l.amnesia(e.msg); err != nil {
-			return err
-		}
-		if e.msg.GetFrom() == l.lead {
-			l.heard = l.ticks
-		}
-		if e.msg.GetType() == raftpb.MsgStorageAppendResp {
-			l.unsynced--
-		}
-		// What raft does not take is late or of no member: nothing follows from it.
-		if err := l.raw.Step(e.msg); err != nil && !errors.Is(err, etcdraft.ErrStepPeerNotFound) && !errors.Is(err, etcdraft.ErrProposalDropped) {
-			return err
-		}
+		return l.stepMessage(e.msg)
+	}
+	return nil
+}
+
+func (l *loop) stepMessage(m *raftpb.Message) error {
+	if err := l.amnesia(m); err != nil {
+		return err
+	}
+	if l.hold(m) {
+		return nil
+	}
+	l.noteVote(m)
+	if m.GetFrom() == l.lead {
+		l.heard = l.ticks
+	}
+	if m.GetType() == raftpb.MsgStorageAppendResp {
+		l.unsynced--
+	}
+	// What raft does not take is late or of no member: nothing follows from it.
+	if err := l.raw.Step(m); err != nil && !errors.Is(err, etcdraft.ErrStepPeerNotFound) && !errors.Is(err, etcdraft.ErrProposalDropped) {
+		return err
 	}
 	return nil
 }
@@ -279,6 +298,7 @@ func (l *loop) roles(rd etcdraft.Ready) {
 		l.orders.put(order{deposed: true})
 		return
 	}
+	l.gate.news = true
 	l.ownFirst = l.last // the empty entry that raft began the term with
 	l.metrics.elected()
 	l.orders.put(order{elected: l.term})
@@ -300,6 +320,7 @@ func (l *loop) publish() {
 func (l *loop) send(m *raftpb.Message) bool {
 	switch m.GetTo() {
 	case etcdraft.LocalAppendThread:
+		l.gate.acknowledging(m.GetResponses())
 		if len(m.GetResponses()) > 0 || len(m.GetEntries()) > 0 {
 			for _, r := range m.GetResponses() {
 				if r.GetType() == raftpb.MsgStorageAppendResp {

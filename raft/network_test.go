@@ -27,8 +27,10 @@ type network struct {
 	mu     sync.Mutex
 	random *rand.Rand
 	nodes  map[uint64]*raft.Node
+	wires  map[uint64]*wire
 	links  map[link]chan packet
 	cut    map[link]bool
+	met    map[link][2]*raft.Node // who has a connection
 	loss   float64
 	delay  time.Duration
 	jitter time.Duration
@@ -40,17 +42,23 @@ type network struct {
 
 type link struct{ from, to uint64 }
 
+// packet is a message; without one, what a member knows of the others.
 type packet struct {
 	due time.Time
 	m   *raftpb.Message
 }
 
+// connects is how often members look for those to whom they have no connection.
+const connects = 20 * time.Millisecond
+
 func newNetwork(t *testing.T, seed uint64) *network {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	n := &network{
 		ctx: ctx, random: rand.New(rand.NewPCG(seed, 7)), delay: time.Millisecond,
-		nodes: map[uint64]*raft.Node{}, links: map[link]chan packet{}, cut: map[link]bool{}, seen: map[raftpb.MessageType]int{},
+		nodes: map[uint64]*raft.Node{}, wires: map[uint64]*wire{}, links: map[link]chan packet{}, cut: map[link]bool{},
+		met: map[link][2]*raft.Node{}, seen: map[raftpb.MessageType]int{},
 	}
+	n.wg.Go(n.connect)
 	t.Cleanup(func() {
 		cancel()
 		n.wg.Wait()
@@ -90,10 +98,55 @@ func (w *wire) Send(messages []*raftpb.Message) {
 	}
 }
 
+func (w *wire) Tell() {
+	w.mu.Lock()
+	members := w.members
+	w.mu.Unlock()
+	for _, m := range members {
+		if m.GetRaftId() != w.id {
+			w.net.send(link{w.id, m.GetRaftId()}, nil)
+		}
+	}
+}
+
+// connect makes connections and has the two ends tell each other what they know.
+func (n *network) connect() {
+	ticker := time.NewTicker(connects)
+	defer ticker.Stop()
+	for {
+		n.set(n.meet)
+		select {
+		case <-ticker.C:
+		case <-n.ctx.Done():
+			return
+		}
+	}
+}
+
+// meet is called with the lock held.
+func (n *network) meet() {
+	for from, a := range n.nodes {
+		for to, b := range n.nodes {
+			l, both := link{from, to}, [2]*raft.Node{a, b}
+			switch {
+			case from == to || n.met[l] == both && !n.cut[l]:
+			case n.cut[l] || n.cut[link{to, from}]:
+				delete(n.met, l)
+			case n.wires[from].knows(to):
+				n.met[l] = both
+				b.Told(from, a.Had())
+				a.Told(to, b.Had())
+			}
+		}
+	}
+}
+
 func (n *network) send(l link, m *raftpb.Message) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.seen[m.GetType()]++
+	if m != nil {
+		n.seen[m.GetType()]++
+	}
 	queue := n.links[l]
 	if queue == nil {
 		queue = make(chan packet, 4096)
@@ -135,6 +188,10 @@ func (n *network) deliver(l link, m *raftpb.Message) {
 	n.mu.Unlock()
 	switch {
 	case from == nil:
+	case m == nil:
+		if to != nil && !cut {
+			to.Told(l.from, from.Had())
+		}
 	case to == nil || cut:
 		from.ReportUnreachable(l.to)
 		if m.GetType() == raftpb.MsgSnap {
@@ -281,14 +338,15 @@ func (g *group) start(id uint64, join *raft.JoinInfo) {
 	}
 	cfg := config(g.disks[id])
 	cfg.ID, cfg.NodeID, cfg.Addr = id, fmt.Sprint("node", id), fmt.Sprintf("10.0.0.%d:2377", id)
-	cfg.Transport, cfg.Join = &wire{net: g.net, id: id}, join
+	w := &wire{net: g.net, id: id}
+	cfg.Transport, cfg.Join = w, join
 	if g.change != nil {
 		g.change(&cfg)
 	}
 	g.configs[id] = cfg
 	r := start(g.t, cfg)
 	g.running[id] = r
-	g.net.set(func() { g.net.nodes[id] = r.node })
+	g.net.set(func() { g.net.nodes[id], g.net.wires[id] = r.node, w })
 }
 
 // halt ends a member as it is: nothing that it would still do reaches others.
@@ -302,6 +360,7 @@ func (g *group) halt(id uint64) {
 
 // crash cuts a member's power.
 func (g *group) crash(id uint64, r *rand.Rand) {
+	g.net.set(func() { delete(g.net.nodes, id) }) // or it would be heard saying what this disk does not have
 	g.disks[id] = g.disks[id].Crash(r)
 	g.halt(id)
 }

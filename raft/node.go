@@ -45,6 +45,7 @@ type Node struct {
 	known    atomic.Pointer[known]
 	followed atomic.Pointer[map[uint64]progress] // by a leader
 	reach    reach
+	had      had
 	changed  signal
 	busy     atomic.Int64 // since when the appender writes, in nanoseconds after began; 0: it does not
 	applying atomic.Int64 // the applier, likewise

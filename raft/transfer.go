@@ -5,7 +5,6 @@ import (
 	"time"
 
 	etcdraft "go.etcd.io/raft/v3"
-	"go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
 
 	"skep/model"
@@ -48,6 +47,8 @@ func (l *loop) active(id uint64) bool { return l.progress[id].active }
 func (l *loop) setMembers(m *membership) {
 	l.members.Store(m)
 	l.reach.keep(m)
+	l.had.forget(m.removed)
+	l.gate.news = true
 	l.cfg.Transport.SetMembers(m.members)
 	if l.leads() {
 		l.observe()
@@ -61,10 +62,14 @@ func (l *loop) tickOthers() {
 	if l.lead != etcdraft.None && !l.leads() && l.ticks-l.heard > 2*l.cfg.ElectionTicks && !l.members.Load().voter(l.id) {
 		_ = l.raw.ForgetLeader() // who has no vote elects nobody, and would follow one that is gone for ever
 	}
-	if !l.leads() || len(l.members.Load().members) < 2 {
+	leads := l.leads() && len(l.members.Load().members) > 1
+	if leads {
+		l.observe()
+	}
+	l.tell()
+	if !leads {
 		return
 	}
-	l.observe()
 	l.promote()
 	if l.ticks%l.cfg.ElectionTicks == 0 && l.mem.lacking() {
 		l.orders.put(order{snapshot: true}) // the one that was due did not get there
@@ -90,8 +95,11 @@ func (l *loop) stalled(since interface{ Load() int64 }, limit time.Duration) boo
 // observe notes how far the others are.
 func (l *loop) observe() {
 	next := make(map[uint64]progress)
-	news := false
+	news, leads := false, l.leadsStill()
 	l.raw.WithProgress(func(id uint64, typ etcdraft.ProgressType, pr tracker.Progress) {
+		if leads {
+			l.noteMatch(id, pr.Match)
+		}
 		if id == l.id {
 			return
 		}
@@ -226,15 +234,4 @@ func (n *Node) HandOver(ctx context.Context) {
 	if err := n.TransferLeadership(ctx, 0); err != nil {
 		n.cfg.Log.Info("this manager led and could not hand over", "raft.id", n.id, "error", err)
 	}
-}
-
-// amnesia recognizes that this member forgot what it had acknowledged: a leader tells a member no
-// higher commit index than what that member said it has.
-func (l *loop) amnesia(m *raftpb.Message) error {
-	if m.GetType() != raftpb.MsgHeartbeat || m.GetTerm() < l.term || m.GetCommit() <= l.last {
-		return nil
-	}
-	return model.Errorf(model.Precondition,
-		"this manager's state is older than what it has acknowledged (its raft log ends with entry %d, member %x knows that it had %d): it is a copy, was restored from one, or lost writes; if the manager that it is a copy of runs, remove the copy; else have it demoted and removed by another manager, and join again with an empty --state-dir",
-		l.last, m.GetFrom(), m.GetCommit())
 }

@@ -26,6 +26,9 @@ type Transport interface {
 	// name of a file as its snapshot's data: the bytes come from [Node.OpenSnapshot], and
 	// what became of it is told through [Node.ReportSnapshot].
 	Send(messages []*raftpb.Message)
+	// Tell says that [Node.Had] returns more than before, which all members are to be told
+	// ([Node.Told]), and that whenever a connection between two begins.
+	Tell()
 }
 
 // nobody is the transport of a node that was given none: it is alone.
@@ -33,6 +36,7 @@ type nobody struct{}
 
 func (nobody) SetMembers([]*api.RaftMember) {}
 func (nobody) Send([]*raftpb.Message)       {}
+func (nobody) Tell()                        {}
 
 // signal tells any number of goroutines that something may have changed.
 type signal struct {

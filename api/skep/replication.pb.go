@@ -36,7 +36,9 @@ type MessagesRequest struct {
 	Hashes   []*StateHash      `protobuf:"bytes,3,rep,name=hashes,proto3" json:"hashes,omitempty"`
 	// Unless zero the receiver answers with it when it has taken all up to here. It
 	// grows along a stream.
-	Ack           uint64 `protobuf:"varint,4,opt,name=ack,proto3" json:"ack,omitempty"`
+	Ack uint64 `protobuf:"varint,4,opt,name=ack,proto3" json:"ack,omitempty"`
+	// All that the sender knows of what members had: with a hello, and when it knows more.
+	Had           []*Had `protobuf:"bytes,5,rep,name=had,proto3" json:"had,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -99,6 +101,78 @@ func (x *MessagesRequest) GetAck() uint64 {
 	return 0
 }
 
+func (x *MessagesRequest) GetHad() []*Had {
+	if x != nil {
+		return x.Had
+	}
+	return nil
+}
+
+// Had says what a member once had on its disk: it said so itself, to somebody who led, or to
+// whom it gave its vote, in that term. A member that has less now has come back with an old disk.
+type Had struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The raft id of the member.
+	Member uint64 `protobuf:"varint,1,opt,name=member,proto3" json:"member,omitempty"`
+	// The term in which it said so.
+	Term uint64 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	// How far its log reached then. 0: nothing is known but the term.
+	Index         uint64 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Had) Reset() {
+	*x = Had{}
+	mi := &file_api_skep_replication_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Had) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Had) ProtoMessage() {}
+
+func (x *Had) ProtoReflect() protoreflect.Message {
+	mi := &file_api_skep_replication_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Had.ProtoReflect.Descriptor instead.
+func (*Had) Descriptor() ([]byte, []int) {
+	return file_api_skep_replication_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Had) GetMember() uint64 {
+	if x != nil {
+		return x.Member
+	}
+	return 0
+}
+
+func (x *Had) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *Had) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 // Hello says whose messages follow and whom they are meant for, as raft ids.
 type Hello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -113,7 +187,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_api_skep_replication_proto_msgTypes[1]
+	mi := &file_api_skep_replication_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -125,7 +199,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_api_skep_replication_proto_msgTypes[1]
+	mi := &file_api_skep_replication_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -138,7 +212,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_api_skep_replication_proto_rawDescGZIP(), []int{1}
+	return file_api_skep_replication_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Hello) GetFrom() uint64 {
@@ -166,14 +240,16 @@ func (x *Hello) GetAddr() string {
 type MessagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The latest MessagesRequest.ack that was seen.
-	Ack           uint64 `protobuf:"varint,1,opt,name=ack,proto3" json:"ack,omitempty"`
+	Ack uint64 `protobuf:"varint,1,opt,name=ack,proto3" json:"ack,omitempty"`
+	// In the first one: all that the receiver knows of what members had.
+	Had           []*Had `protobuf:"bytes,2,rep,name=had,proto3" json:"had,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MessagesResponse) Reset() {
 	*x = MessagesResponse{}
-	mi := &file_api_skep_replication_proto_msgTypes[2]
+	mi := &file_api_skep_replication_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -185,7 +261,7 @@ func (x *MessagesResponse) String() string {
 func (*MessagesResponse) ProtoMessage() {}
 
 func (x *MessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_skep_replication_proto_msgTypes[2]
+	mi := &file_api_skep_replication_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -198,7 +274,7 @@ func (x *MessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessagesResponse.ProtoReflect.Descriptor instead.
 func (*MessagesResponse) Descriptor() ([]byte, []int) {
-	return file_api_skep_replication_proto_rawDescGZIP(), []int{2}
+	return file_api_skep_replication_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *MessagesResponse) GetAck() uint64 {
@@ -206,6 +282,13 @@ func (x *MessagesResponse) GetAck() uint64 {
 		return x.Ack
 	}
 	return 0
+}
+
+func (x *MessagesResponse) GetHad() []*Had {
+	if x != nil {
+		return x.Had
+	}
+	return nil
 }
 
 // StateHash is what the state of the sender amounts to after it applied the entry at index.
@@ -219,7 +302,7 @@ type StateHash struct {
 
 func (x *StateHash) Reset() {
 	*x = StateHash{}
-	mi := &file_api_skep_replication_proto_msgTypes[3]
+	mi := &file_api_skep_replication_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -231,7 +314,7 @@ func (x *StateHash) String() string {
 func (*StateHash) ProtoMessage() {}
 
 func (x *StateHash) ProtoReflect() protoreflect.Message {
-	mi := &file_api_skep_replication_proto_msgTypes[3]
+	mi := &file_api_skep_replication_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -244,7 +327,7 @@ func (x *StateHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateHash.ProtoReflect.Descriptor instead.
 func (*StateHash) Descriptor() ([]byte, []int) {
-	return file_api_skep_replication_proto_rawDescGZIP(), []int{3}
+	return file_api_skep_replication_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *StateHash) GetIndex() uint64 {
@@ -276,7 +359,7 @@ type SnapshotRequest struct {
 
 func (x *SnapshotRequest) Reset() {
 	*x = SnapshotRequest{}
-	mi := &file_api_skep_replication_proto_msgTypes[4]
+	mi := &file_api_skep_replication_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -288,7 +371,7 @@ func (x *SnapshotRequest) String() string {
 func (*SnapshotRequest) ProtoMessage() {}
 
 func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_skep_replication_proto_msgTypes[4]
+	mi := &file_api_skep_replication_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -301,7 +384,7 @@ func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_api_skep_replication_proto_rawDescGZIP(), []int{4}
+	return file_api_skep_replication_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SnapshotRequest) GetPart() isSnapshotRequest_Part {
@@ -378,7 +461,7 @@ type SnapshotHeader struct {
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_api_skep_replication_proto_msgTypes[5]
+	mi := &file_api_skep_replication_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -390,7 +473,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_api_skep_replication_proto_msgTypes[5]
+	mi := &file_api_skep_replication_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -403,7 +486,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_api_skep_replication_proto_rawDescGZIP(), []int{5}
+	return file_api_skep_replication_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SnapshotHeader) GetId() string {
@@ -456,7 +539,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_api_skep_replication_proto_msgTypes[6]
+	mi := &file_api_skep_replication_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -468,7 +551,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_api_skep_replication_proto_msgTypes[6]
+	mi := &file_api_skep_replication_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -481,7 +564,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_api_skep_replication_proto_rawDescGZIP(), []int{6}
+	return file_api_skep_replication_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SnapshotChunk) GetOffset() uint64 {
@@ -518,7 +601,7 @@ type SnapshotEnd struct {
 
 func (x *SnapshotEnd) Reset() {
 	*x = SnapshotEnd{}
-	mi := &file_api_skep_replication_proto_msgTypes[7]
+	mi := &file_api_skep_replication_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -530,7 +613,7 @@ func (x *SnapshotEnd) String() string {
 func (*SnapshotEnd) ProtoMessage() {}
 
 func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_api_skep_replication_proto_msgTypes[7]
+	mi := &file_api_skep_replication_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -543,7 +626,7 @@ func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotEnd.ProtoReflect.Descriptor instead.
 func (*SnapshotEnd) Descriptor() ([]byte, []int) {
-	return file_api_skep_replication_proto_rawDescGZIP(), []int{7}
+	return file_api_skep_replication_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SnapshotEnd) GetSize() uint64 {
@@ -573,7 +656,7 @@ type SnapshotResponse struct {
 
 func (x *SnapshotResponse) Reset() {
 	*x = SnapshotResponse{}
-	mi := &file_api_skep_replication_proto_msgTypes[8]
+	mi := &file_api_skep_replication_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -585,7 +668,7 @@ func (x *SnapshotResponse) String() string {
 func (*SnapshotResponse) ProtoMessage() {}
 
 func (x *SnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_skep_replication_proto_msgTypes[8]
+	mi := &file_api_skep_replication_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -598,7 +681,7 @@ func (x *SnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotResponse.ProtoReflect.Descriptor instead.
 func (*SnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_api_skep_replication_proto_rawDescGZIP(), []int{8}
+	return file_api_skep_replication_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SnapshotResponse) GetOffset() uint64 {
@@ -620,18 +703,24 @@ var File_api_skep_replication_proto protoreflect.FileDescriptor
 const file_api_skep_replication_proto_rawDesc = "" +
 	"\n" +
 	"\x1aapi/skep/replication.proto\x12\askep.v1\x1a\x10api/plugin.proto\x1a\x0eapi/raft.proto\x1a\n" +
-	"raft.proto\"\xa2\x01\n" +
+	"raft.proto\"\xc2\x01\n" +
 	"\x0fMessagesRequest\x12$\n" +
 	"\x05hello\x18\x01 \x01(\v2\x0e.skep.v1.HelloR\x05hello\x12+\n" +
 	"\bmessages\x18\x02 \x03(\v2\x0f.raftpb.MessageR\bmessages\x12*\n" +
 	"\x06hashes\x18\x03 \x03(\v2\x12.skep.v1.StateHashR\x06hashes\x12\x10\n" +
-	"\x03ack\x18\x04 \x01(\x04R\x03ack\"?\n" +
+	"\x03ack\x18\x04 \x01(\x04R\x03ack\x12\x1e\n" +
+	"\x03had\x18\x05 \x03(\v2\f.skep.v1.HadR\x03had\"G\n" +
+	"\x03Had\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\x04R\x06member\x12\x12\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\"?\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\x04R\x02to\x12\x12\n" +
-	"\x04addr\x18\x03 \x01(\tR\x04addr\"$\n" +
+	"\x04addr\x18\x03 \x01(\tR\x04addr\"D\n" +
 	"\x10MessagesResponse\x12\x10\n" +
-	"\x03ack\x18\x01 \x01(\x04R\x03ack\"5\n" +
+	"\x03ack\x18\x01 \x01(\x04R\x03ack\x12\x1e\n" +
+	"\x03had\x18\x02 \x03(\v2\f.skep.v1.HadR\x03had\"5\n" +
 	"\tStateHash\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\fR\x04hash\"\xa6\x01\n" +
@@ -674,38 +763,41 @@ func file_api_skep_replication_proto_rawDescGZIP() []byte {
 	return file_api_skep_replication_proto_rawDescData
 }
 
-var file_api_skep_replication_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_api_skep_replication_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_api_skep_replication_proto_goTypes = []any{
 	(*MessagesRequest)(nil),  // 0: skep.v1.MessagesRequest
-	(*Hello)(nil),            // 1: skep.v1.Hello
-	(*MessagesResponse)(nil), // 2: skep.v1.MessagesResponse
-	(*StateHash)(nil),        // 3: skep.v1.StateHash
-	(*SnapshotRequest)(nil),  // 4: skep.v1.SnapshotRequest
-	(*SnapshotHeader)(nil),   // 5: skep.v1.SnapshotHeader
-	(*SnapshotChunk)(nil),    // 6: skep.v1.SnapshotChunk
-	(*SnapshotEnd)(nil),      // 7: skep.v1.SnapshotEnd
-	(*SnapshotResponse)(nil), // 8: skep.v1.SnapshotResponse
-	(*raftpb.Message)(nil),   // 9: raftpb.Message
-	(*api.RaftMember)(nil),   // 10: docker.swarmkit.v1.RaftMember
+	(*Had)(nil),              // 1: skep.v1.Had
+	(*Hello)(nil),            // 2: skep.v1.Hello
+	(*MessagesResponse)(nil), // 3: skep.v1.MessagesResponse
+	(*StateHash)(nil),        // 4: skep.v1.StateHash
+	(*SnapshotRequest)(nil),  // 5: skep.v1.SnapshotRequest
+	(*SnapshotHeader)(nil),   // 6: skep.v1.SnapshotHeader
+	(*SnapshotChunk)(nil),    // 7: skep.v1.SnapshotChunk
+	(*SnapshotEnd)(nil),      // 8: skep.v1.SnapshotEnd
+	(*SnapshotResponse)(nil), // 9: skep.v1.SnapshotResponse
+	(*raftpb.Message)(nil),   // 10: raftpb.Message
+	(*api.RaftMember)(nil),   // 11: docker.swarmkit.v1.RaftMember
 }
 var file_api_skep_replication_proto_depIdxs = []int32{
-	1,  // 0: skep.v1.MessagesRequest.hello:type_name -> skep.v1.Hello
-	9,  // 1: skep.v1.MessagesRequest.messages:type_name -> raftpb.Message
-	3,  // 2: skep.v1.MessagesRequest.hashes:type_name -> skep.v1.StateHash
-	5,  // 3: skep.v1.SnapshotRequest.header:type_name -> skep.v1.SnapshotHeader
-	6,  // 4: skep.v1.SnapshotRequest.chunk:type_name -> skep.v1.SnapshotChunk
-	7,  // 5: skep.v1.SnapshotRequest.end:type_name -> skep.v1.SnapshotEnd
-	9,  // 6: skep.v1.SnapshotHeader.message:type_name -> raftpb.Message
-	10, // 7: skep.v1.SnapshotHeader.members:type_name -> docker.swarmkit.v1.RaftMember
-	0,  // 8: skep.v1.Replication.Messages:input_type -> skep.v1.MessagesRequest
-	4,  // 9: skep.v1.Replication.Snapshot:input_type -> skep.v1.SnapshotRequest
-	2,  // 10: skep.v1.Replication.Messages:output_type -> skep.v1.MessagesResponse
-	8,  // 11: skep.v1.Replication.Snapshot:output_type -> skep.v1.SnapshotResponse
-	10, // [10:12] is the sub-list for method output_type
-	8,  // [8:10] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	2,  // 0: skep.v1.MessagesRequest.hello:type_name -> skep.v1.Hello
+	10, // 1: skep.v1.MessagesRequest.messages:type_name -> raftpb.Message
+	4,  // 2: skep.v1.MessagesRequest.hashes:type_name -> skep.v1.StateHash
+	1,  // 3: skep.v1.MessagesRequest.had:type_name -> skep.v1.Had
+	1,  // 4: skep.v1.MessagesResponse.had:type_name -> skep.v1.Had
+	6,  // 5: skep.v1.SnapshotRequest.header:type_name -> skep.v1.SnapshotHeader
+	7,  // 6: skep.v1.SnapshotRequest.chunk:type_name -> skep.v1.SnapshotChunk
+	8,  // 7: skep.v1.SnapshotRequest.end:type_name -> skep.v1.SnapshotEnd
+	10, // 8: skep.v1.SnapshotHeader.message:type_name -> raftpb.Message
+	11, // 9: skep.v1.SnapshotHeader.members:type_name -> docker.swarmkit.v1.RaftMember
+	0,  // 10: skep.v1.Replication.Messages:input_type -> skep.v1.MessagesRequest
+	5,  // 11: skep.v1.Replication.Snapshot:input_type -> skep.v1.SnapshotRequest
+	3,  // 12: skep.v1.Replication.Messages:output_type -> skep.v1.MessagesResponse
+	9,  // 13: skep.v1.Replication.Snapshot:output_type -> skep.v1.SnapshotResponse
+	12, // [12:14] is the sub-list for method output_type
+	10, // [10:12] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_api_skep_replication_proto_init() }
@@ -713,7 +805,7 @@ func file_api_skep_replication_proto_init() {
 	if File_api_skep_replication_proto != nil {
 		return
 	}
-	file_api_skep_replication_proto_msgTypes[4].OneofWrappers = []any{
+	file_api_skep_replication_proto_msgTypes[5].OneofWrappers = []any{
 		(*SnapshotRequest_Header)(nil),
 		(*SnapshotRequest_Chunk)(nil),
 		(*SnapshotRequest_End)(nil),
@@ -724,7 +816,7 @@ func file_api_skep_replication_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_skep_replication_proto_rawDesc), len(file_api_skep_replication_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

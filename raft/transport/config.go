@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"skep/api"
+	"skep/api/skep"
 	"skep/ca"
 )
 
@@ -33,6 +34,8 @@ const (
 	queueMessages = 8192
 	queueBytes    = 64 << 20
 	queueHashes   = 16
+	// hadBytes is about what a Had takes in a batch.
+	hadBytes = 32
 
 	// defaultTimeout is about an election's time.
 	defaultTimeout = 800 * time.Millisecond
@@ -53,6 +56,11 @@ type Host interface {
 	OpenSnapshot(index uint64) (*Outgoing, error)
 	// Removed says that a member answered that this one was removed from the group.
 	Removed()
+	// Had returns all that the member knows of what members had on their disks.
+	Had() []*skep.Had
+	// Told says what a member answers that members had, this one among them, when a
+	// connection to it stands, and before ReportReachable does.
+	Told(id uint64, had []*skep.Had)
 }
 
 // Outgoing is a snapshot to send.

@@ -2,12 +2,15 @@
 //
 // What it promises:
 //
-//   - SetMembers, Send and Announce never wait. Each member has a queue of its own, bounded
+//   - SetMembers, Send, Announce and Tell never wait. Each member has a queue of its own, bounded
 //     in messages and bytes; what finds it full is dropped and reported to the [Host], as is
 //     what was under way when a connection broke.
 //   - Messages to a member arrive in the order in which they were sent, or not at all, but for
 //     one thing: what decides elections, shows that a leader is there, or answers overtakes
 //     entries, and a snapshot has a connection of its own.
+//   - Two members that connect tell each other first what they know that members had on their
+//     disks: who connects with its hello, the other with its answer. Nothing of a member but a
+//     snapshot arrives before. Whoever finds out more says so again ([Transport.Tell]).
 //   - Whoever leads is answered, also while it is not known here as a member ([Transport.Meet]).
 //   - A message reaches only the manager whose certificate has the node id of the member. One
 //     that answers as somebody else is left, and another member is asked for the address.

@@ -25,6 +25,7 @@ type link struct {
 	// stock is true when a stock manager is at the other end; there is no stream then.
 	stock  bool
 	stream grpc.BidiStreamingClient[skep.MessagesRequest, skep.MessagesResponse]
+	had    []*skep.Had // what the member answered first
 	cancel context.CancelCauseFunc
 	cause  func() error
 }
@@ -64,11 +65,12 @@ func (t *Transport) open(ctx context.Context, cancel context.CancelCauseFunc, to
 	if err := t.identified(l.stream.Context(), to.nodeID, addr); err != nil {
 		return nil, err
 	}
-	hello := &skep.MessagesRequest{Hello: &skep.Hello{From: t.cfg.Self, To: to.id, Addr: t.cfg.Addr}}
+	hello := &skep.MessagesRequest{Hello: &skep.Hello{From: t.cfg.Self, To: to.id, Addr: t.cfg.Addr}, Had: t.cfg.Host.Had()}
 	if err := l.stream.Send(hello); err != nil && !errors.Is(err, io.EOF) { // EOF: Recv says more
 		return nil, err
 	}
-	_, err = l.stream.Recv()
+	answer, err := l.stream.Recv()
+	l.had = answer.GetHad()
 	if status.Code(err) == codes.Unimplemented {
 		l.stock, l.stream, err = true, nil, nil
 	}

@@ -107,6 +107,7 @@ func (p *member) run(ctx context.Context) {
 		}
 		p.link.Store(l)
 		p.t.cfg.Log.Info("connected to a manager", "node.id", p.nodeID, "addr", l.addr)
+		p.t.cfg.Host.Told(p.id, l.had)
 		p.t.cfg.Host.ReportReachable(p.id)
 		err := p.serve(ctx, l)
 		p.link.Store(nil)
@@ -338,8 +339,12 @@ func (p *member) serve(ctx context.Context, l *link) error {
 // batch takes the next batch and about how many bytes it has; nil if nothing waits.
 func (p *member) batch() (*skep.MessagesRequest, int) {
 	messages, hashes, bytes := p.queue.take()
-	if len(messages)+len(hashes) == 0 {
+	request := &skep.MessagesRequest{Messages: messages, Hashes: hashes}
+	if p.queue.untold() {
+		request.Had = p.t.cfg.Host.Had()
+	}
+	if len(messages)+len(hashes)+len(request.GetHad()) == 0 {
 		return nil, 0
 	}
-	return &skep.MessagesRequest{Messages: messages, Hashes: hashes}, bytes
+	return request, bytes + len(request.GetHad())*hadBytes
 }

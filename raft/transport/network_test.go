@@ -197,6 +197,8 @@ type manager struct {
 	removed   []uint64
 	got       []*raftpb.Message
 	hashes    []string
+	had       []*skep.Had
+	told      []string // who said what, in order with got
 	reachable map[uint64]bool
 	lost      int // reports that a member is unreachable
 	gone      int // calls of Removed
@@ -332,6 +334,18 @@ func (m *manager) Meet(id uint64, nodeID string) { m.tr.Meet(id, nodeID) }
 func (m *manager) ReportReachable(id uint64) { m.set(func() { m.reachable[id] = true }) }
 func (m *manager) ReportUnreachable(id uint64) {
 	m.set(func() { m.reachable[id] = false; m.lost++ })
+}
+func (m *manager) Had() []*skep.Had {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.had
+}
+func (m *manager) Told(id uint64, had []*skep.Had) {
+	said := fmt.Sprint(id, " after ", len(m.messages()), ":")
+	for _, h := range had {
+		said += fmt.Sprintf(" %d=%d/%d", h.GetMember(), h.GetTerm(), h.GetIndex())
+	}
+	m.set(func() { m.told = append(m.told, said) })
 }
 func (m *manager) Removed() { m.set(func() { m.gone++ }) }
 func (m *manager) ReportSnapshot(id uint64, ok bool) {

@@ -14,6 +14,7 @@ type queue struct {
 	urgent fifo
 	bulk   fifo
 	hashes []*skep.StateHash
+	tell   bool          // what the host knows of the others is new
 	wake   chan struct{} // has one element when there may be something
 }
 
@@ -78,6 +79,24 @@ func (q *queue) announce(h *skep.StateHash) {
 	q.hashes = append(q.hashes, h)
 	q.mu.Unlock()
 	q.ring()
+}
+
+// renew notes that what the host knows of the others is new.
+func (q *queue) renew() {
+	q.mu.Lock()
+	q.tell = true
+	q.mu.Unlock()
+	q.ring()
+}
+
+// untold reports whether that is so, and takes it as told. A connection that breaks then has
+// lost nothing: the next one begins with all that is known.
+func (q *queue) untold() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	tell := q.tell
+	q.tell = false
+	return tell
 }
 
 func (q *queue) ring() {

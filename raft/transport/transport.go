@@ -200,6 +200,16 @@ func (t *Transport) Announce(index uint64, hash []byte) {
 	}
 }
 
+// Tell says that the host knows more of what members had: all of them are told. What is told
+// is what is known when it is sent, however often Tell was called.
+func (t *Transport) Tell() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.peers {
+		p.queue.renew()
+	}
+}
+
 // Reachable reports whether a connection to a member stands.
 func (t *Transport) Reachable(id uint64) bool {
 	t.mu.Lock()

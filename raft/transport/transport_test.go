@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 
 	"skep/api"
+	"skep/api/skep"
 	"skep/raft/transport"
 )
 
@@ -45,6 +46,42 @@ func TestMessagesArriveInOrder(t *testing.T) {
 		synctest.Wait()
 		if got := a.messages(); !slices.Equal(got, []string{"2:7"}) {
 			t.Errorf("back: %v", got)
+		}
+	})
+}
+
+func TestWhatIsKnownOfOthersIsToldBeforeAnyMessageAndWhenItIsNew(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		a, b := n.start(t, 1), n.start(t, 2)
+		knows := func(m *manager, index uint64) {
+			m.set(func() { m.had = []*skep.Had{{Member: 2, Term: 3, Index: index}} })
+		}
+		knows(a, 4)
+		know(a)
+		b.knows(a.member(), b.member())
+		b.tr.Send([]*raftpb.Message{b.message(raftpb.MsgVote, a, 1)})
+		synctest.Wait()
+		a.knows(a.member(), b.member())
+		synctest.Wait()
+		// b connected, and was answered; then a did. Neither had heard a message before.
+		for range 5000 { // however often it is said
+			knows(a, 5)
+			a.tr.Tell()
+		}
+		synctest.Wait()
+		b.tr.Send([]*raftpb.Message{b.message(raftpb.MsgVote, a, 2)})
+		synctest.Wait()
+		n.cut("host2")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if len(a.told) == 0 || a.told[0] != "2 after 0:" {
+			t.Errorf("the first was told %q, want that the other knows nothing, before its message", a.told)
+		}
+		first, last := b.told[0], b.told[len(b.told)-1]
+		if first != "1 after 0: 2=3/4" || last != "1 after 0: 2=3/5" || len(b.told) > 20 {
+			t.Errorf("the second was told %q", b.told)
 		}
 	})
 }

@@ -16,6 +16,8 @@
 //     for another member PermissionDenied. What is meant for another member, a vote of
 //     somebody unknown, a proposal and what raft keeps to itself are dropped; a stock manager
 //     is answered then as if they were taken. All of it is counted.
+//   - What a member knows that others had on their disks is passed on before any of its messages,
+//     and it is answered with what is known here.
 //   - A call is answered when raft has the message in its queue.
 //   - A snapshot is handed to raft only when each chunk and the whole have their sums.
 //

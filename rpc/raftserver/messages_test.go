@@ -33,6 +33,8 @@ type recorder struct {
 	mu        sync.Mutex
 	got       []*raftpb.Message
 	reachable []uint64
+	had       []*skep.Had
+	told      []string // by whom, of how many, after how many messages
 	met       []uint64
 	partial   []byte
 	whole     [][]byte
@@ -48,6 +50,10 @@ func (r *recorder) Step(_ context.Context, m *raftpb.Message) error {
 }
 func (r *recorder) Meet(id uint64, _ string)  { r.met = append(r.met, id) }
 func (r *recorder) ReportReachable(id uint64) { r.reachable = append(r.reachable, id) }
+func (r *recorder) Had() []*skep.Had          { return r.had }
+func (r *recorder) Told(id uint64, had []*skep.Had) {
+	r.told = append(r.told, fmt.Sprintf("%d %d %d", id, len(had), len(r.got)))
+}
 func (r *recorder) ReceiveSnapshot(*raftpb.Message, transport.Header) (Incoming, error) {
 	return r, nil
 }
@@ -238,6 +244,43 @@ func TestAStreamIsOfOneMemberAndEndsWhenItIsRemoved(t *testing.T) {
 	})
 }
 
+func TestWhatAMemberKnowsOfOthersIsPassedOnBeforeItsMessagesAndAnswered(t *testing.T) {
+	t.Parallel()
+	heartbeat := msg(raftpb.MsgHeartbeat, 2, 1)
+	known := []*skep.Had{{Member: 1, Term: 5, Index: 9}, {Member: 3, Term: 5, Index: 7}}
+	tests := map[string]struct {
+		caller string
+		in     []*skep.MessagesRequest
+		told   []string
+		taken  int
+	}{
+		"with the hello":          {"n2", []*skep.MessagesRequest{{Hello: &skep.Hello{From: 2, To: 1}, Had: known, Messages: []*raftpb.Message{heartbeat}}}, []string{"2 2 0"}, 1},
+		"a release without it":    {"n2", []*skep.MessagesRequest{{Hello: &skep.Hello{From: 2, To: 1}}, {Messages: []*raftpb.Message{heartbeat}}}, []string{"2 0 0"}, 1},
+		"and later":               {"n2", []*skep.MessagesRequest{{Hello: &skep.Hello{From: 2, To: 1}, Messages: []*raftpb.Message{heartbeat}}, {Had: known, Messages: []*raftpb.Message{heartbeat}}}, []string{"2 0 0", "2 2 1"}, 2},
+		"empty and twice":         {"n2", []*skep.MessagesRequest{{Hello: &skep.Hello{From: 2, To: 1}, Had: []*skep.Had{{}, {}, known[0], known[0]}}}, []string{"2 4 0"}, 0},
+		"of somebody unknown":     {"n9", []*skep.MessagesRequest{{Hello: &skep.Hello{From: 9, To: 1}, Had: known}}, []string{"9 2 0"}, 0},
+		"in another's name":       {"n3", []*skep.MessagesRequest{{Hello: &skep.Hello{From: 2, To: 1}, Had: known}}, nil, 0},
+		"of one that was removed": {"n4", []*skep.MessagesRequest{{Hello: &skep.Hello{From: 4, To: 1}, Had: known}}, nil, 0},
+		"for another member":      {"n2", []*skep.MessagesRequest{{Hello: &skep.Hello{From: 2, To: 3}, Had: known}}, nil, 0},
+		"without a hello":         {"n2", []*skep.MessagesRequest{{Had: known}}, nil, 0},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, member, _ := serve()
+			member.had = known[:1]
+			stream := &messages{ctx: from(test.caller), in: test.in}
+			_ = (&Replication{Raft: s}).Messages(stream)
+			if !slices.Equal(member.told, test.told) || len(member.got) != test.taken {
+				t.Errorf("told %q with %d messages, want %q with %d", member.told, len(member.got), test.told, test.taken)
+			}
+			if answered := len(stream.had) == 1 && stream.had[0].GetIndex() == 9; answered != (test.told != nil) {
+				t.Errorf("answered %v", stream.had)
+			}
+		})
+	}
+}
+
 func TestACandidateThatCannotBeReachedGetsNoVote(t *testing.T) {
 	t.Parallel()
 	for _, healthy := range []bool{true, false} {
@@ -405,6 +448,7 @@ type messages struct {
 	ctx    context.Context
 	in     []*skep.MessagesRequest
 	acks   []uint64
+	had    []*skep.Had
 	before func(int)
 	n      int
 }
@@ -418,7 +462,7 @@ func (s *messages) Recv() (*skep.MessagesRequest, error) {
 	return pop(&s.in)
 }
 func (s *messages) Send(r *skep.MessagesResponse) error {
-	s.acks = append(s.acks, r.GetAck())
+	s.acks, s.had = append(s.acks, r.GetAck()), append(s.had, r.GetHad()...)
 	return nil
 }
 
@@ -531,7 +575,7 @@ func FuzzStreamRaftMessage(f *testing.F) {
 
 func FuzzMessages(f *testing.F) {
 	f.Add(encoded(f, &skep.MessagesRequest{Hello: &skep.Hello{From: 2, To: 1}},
-		&skep.MessagesRequest{Messages: []*raftpb.Message{msg(raftpb.MsgApp, 2, 1)}, Hashes: []*skep.StateHash{{Index: 1}}, Ack: 1}))
+		&skep.MessagesRequest{Messages: []*raftpb.Message{msg(raftpb.MsgApp, 2, 1)}, Hashes: []*skep.StateHash{{Index: 1}}, Had: []*skep.Had{{Member: 1, Term: 1, Index: 5}}, Ack: 1}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, member, _ := serve()
 		err := (&Replication{Raft: s}).Messages(&messages{ctx: from("n2"), in: decoded[skep.MessagesRequest](data)})

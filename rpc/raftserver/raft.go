@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	"skep/api"
+	"skep/api/skep"
 	"skep/model"
 	"skep/raft/transport"
 )
@@ -36,6 +37,11 @@ type Member interface {
 	Meet(id uint64, nodeID string)
 	// ReportReachable says that a message of a member has come.
 	ReportReachable(id uint64)
+	// Had returns all that it knows of what members had on their disks.
+	Had() []*skep.Had
+	// Told says what a member knows of that, before any message of that member: when it
+	// connects, which may be nothing, and when it knows more.
+	Told(id uint64, had []*skep.Had)
 	// ReceiveSnapshot begins to receive the snapshot of a MsgSnap, or goes on with what is
 	// there of one with the same ID.
 	ReceiveSnapshot(m *raftpb.Message, header transport.Header) (Incoming, error)

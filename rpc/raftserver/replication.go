@@ -38,7 +38,7 @@ func (s *Replication) Messages(stream grpc.BidiStreamingServer[skep.MessagesRequ
 		s.Raft.Metrics.rejected(misdirected)
 		return model.Errorf(model.Precondition, "this manager is raft member %x and not %x: ask another manager for the address", id, hello.GetTo())
 	}
-	if err := stream.Send(&skep.MessagesResponse{}); err != nil {
+	if err := stream.Send(&skep.MessagesResponse{Had: s.Raft.Member.Had()}); err != nil {
 		return err
 	}
 	s.Raft.Member.ReportReachable(hello.GetFrom())
@@ -68,6 +68,9 @@ func (s *Replication) batch(stream grpc.BidiStreamingServer[skep.MessagesRequest
 	from, err := s.Raft.sender(stream.Context(), id)
 	if err != nil {
 		return err
+	}
+	if r.GetHello() != nil || len(r.GetHad()) > 0 { // before any message
+		s.Raft.Member.Told(id, r.GetHad())
 	}
 	for _, m := range r.GetMessages() {
 		if m.GetFrom() != id {
