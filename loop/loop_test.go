@@ -424,7 +424,7 @@ func (l *heldLog) commit(t *testing.T, s *store.Store) {
 	l.data = nil
 	for _, d := range data {
 		l.index = max(l.index, s.Read().Version()) + 1
-		if err := s.Apply(l.index, 1, d); err != nil {
+		if err := s.Apply(store.Entry{Index: l.index, Term: 1, Data: d}); err != nil {
 			t.Fatal(err)
 		}
 	}

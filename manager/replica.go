@@ -31,11 +31,19 @@ func (r *replica) passed(index uint64) {
 }
 
 func (r *replica) Apply(entries []raft.Entry) error {
-	for _, e := range entries {
-		r.passed(e.Index - 1)
-		if err := r.store.Apply(e.Index, e.Term, e.Data); err != nil {
+	var some []store.Entry // up to the next state that is compared
+	for i, e := range entries {
+		if len(some) == 0 {
+			r.passed(e.Index - 1)
+		}
+		some = append(some, store.Entry{Index: e.Index, Term: e.Term, Data: e.Data})
+		if i < len(entries)-1 && (entries[i+1].Index-1)/digestInterval == (some[0].Index-1)/digestInterval {
+			continue
+		}
+		if err := r.store.Apply(some...); err != nil {
 			return err
 		}
+		some = some[:0]
 	}
 	return nil
 }

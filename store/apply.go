@@ -10,45 +10,138 @@ import (
 	"skep/model"
 )
 
-// Apply carries out a committed entry. An error is fatal: this manager's state
+// Entry is a committed entry of the log.
+type Entry struct {
+	Index, Term uint64
+	Data        []byte
+}
+
+// Apply carries out committed entries. An error is fatal: this manager's state
 // would no longer be what the others have.
-func (s *Store) Apply(index, term uint64, data []byte) error {
-	if s.applyOwn(index, data) {
-		return nil
+//
+// Entries that come together become visible some at a time. It decodes on several
+// goroutines what comes from others and is worth it, as it is after a start.
+func (s *Store) Apply(entries ...Entry) error {
+	if !s.proposes() {
+		return s.applyMany(entries)
 	}
-	actions, err := s.decoder.decodeEntry(data)
-	if err != nil {
-		return fmt.Errorf("apply entry %d of term %d: %w", index, term, err)
+	var room scratch
+	for i := range entries {
+		if e := &entries[i]; s.applyOwn(e.Index, e.Data) {
+			continue
+		}
+		if err := s.applyAll(room.decodeEntries(entries[i : i+1])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// proposes reports whether entries may be this manager's own, and known.
+func (s *Store) proposes() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.leading || len(s.flight) > 0
+}
+
+// applyBytes is how much of the log is decoded, and becomes visible, at a time.
+const applyBytes = 128 << 10
+
+// applyMany applies entries of others.
+func (s *Store) applyMany(entries []Entry) error {
+	var all [][]Entry
+	for size, from, i := 0, 0, 0; i < len(entries); i++ {
+		if size += len(entries[i].Data); size >= applyBytes || i == len(entries)-1 {
+			all = append(all, entries[from:i+1])
+			size, from = 0, i+1
+		}
+	}
+	decode := func(some []Entry) batch { return new(scratch).decodeEntries(some) }
+	if len(all) == 1 {
+		return s.applyAll(decode(all[0]))
+	}
+	for b := range ahead(slices.Values(all), decode) {
+		if err := s.applyAll(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// batch is entries that become visible together, and what they say.
+type batch struct {
+	entries []Entry
+	actions [][]decoded
+	err     error
+}
+
+func (d *scratch) decodeEntries(entries []Entry) batch {
+	b := batch{entries: entries, actions: make([][]decoded, len(entries))}
+	for i, e := range entries {
+		if b.actions[i], b.err = d.decodeEntry(e.Data); b.err != nil {
+			b.err = entryError(e, b.err)
+			break
+		}
+	}
+	return b
+}
+
+func entryError(e Entry, err error) error {
+	return fmt.Errorf("apply entry %d of term %d: %w", e.Index, e.Term, err)
+}
+
+// applyAll applies the entries of a batch, or none.
+func (s *Store) applyAll(b batch) error {
+	if b.err != nil {
+		return b.err
+	}
+	for i := range b.actions {
+		for n := range b.actions[i] {
+			if err := s.decoder.complete(&b.actions[i][n]); err != nil {
+				return entryError(b.entries[i], fmt.Errorf("action %d: %w", n+1, err))
+			}
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := s.committed.Load().begin()
-	changes := make([]Change, 0, len(actions))
-	for _, a := range actions {
-		write := Change{Kind: a.kind, Old: a.object}
-		if a.action != api.StoreActionKind_STORE_ACTION_REMOVE {
-			next.share(next.table(a.kind).get(a.object.GetId()), a)
-			s.decoder.remember(a)
-			write = Change{Kind: a.kind, New: a.object}
+	commits := make([]Commit, len(b.entries))
+	for i, e := range b.entries {
+		commits[i] = Commit{Index: e.Index, Changes: next.perform(b.actions[i])}
+		s.frozen.took(commits[i].Changes)
+		if commits[i].Version = versionOf(commits[i].Changes); commits[i].Version == 0 {
+			commits[i].Version = e.Index
 		}
-		changes = next.carryOut(changes, write)
+		next.version = max(next.version, commits[i].Version)
 	}
 	next.seal()
-	s.frozen.took(changes)
-	version := versionOf(changes)
-	if version == 0 {
-		version = index
+	for i, e := range b.entries {
+		s.commit(next, commits[i], len(e.Data))
+		s.rescue(e.Term, e.Data)
 	}
-	next.version = max(next.version, version)
-	s.commit(next, Commit{Version: version, Index: index, Changes: changes}, len(data))
-	s.rescue(term, data)
 	if len(s.flight) > 0 {
 		s.rebase()
 		return nil
 	}
 	s.proposed.Store(next)
-	s.tell(changes, nil)
+	for _, c := range commits {
+		s.tell(c.Changes, nil)
+	}
 	return nil
+}
+
+// perform carries out the actions of an entry and returns what this changed.
+func (s *Snapshot) perform(actions []decoded) []Change {
+	changes := make([]Change, 0, len(actions))
+	for _, a := range actions {
+		write := Change{Kind: a.kind, Old: a.object}
+		if a.action != api.StoreActionKind_STORE_ACTION_REMOVE {
+			s.share(s.table(a.kind).get(a.object.GetId()), a)
+			write = Change{Kind: a.kind, New: a.object}
+		}
+		changes = s.carryOut(changes, write)
+	}
+	return changes
 }
 
 // applyOwn commits the first transaction in flight if data is its entry: the

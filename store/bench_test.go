@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -23,6 +24,11 @@ import (
 func cluster(b testing.TB, tasks int) (s *store.Store, ids []string) {
 	b.Helper()
 	s = store.NewLocal(store.Config{})
+	return s, populate(b, s, tasks)
+}
+
+func populate(b testing.TB, s *store.Store, tasks int) (ids []string) {
+	b.Helper()
 	var v *api.Service
 	for i := 0; i < tasks; {
 		must(b, s.Update(context.Background(), func(tx *store.Tx) error {
@@ -38,7 +44,7 @@ func cluster(b testing.TB, tasks int) (s *store.Store, ids []string) {
 			return nil
 		}))
 	}
-	return s, ids
+	return ids
 }
 
 func benchService(i int) *api.Service {
@@ -141,7 +147,7 @@ func (l *asyncLog) run(b testing.TB) {
 	for data := range l.given {
 		for _, d := range data {
 			l.index++
-			if err := l.store.Apply(l.index, 1, d); err != nil {
+			if err := l.store.Apply(store.Entry{Index: l.index, Term: 1, Data: d}); err != nil {
 				b.Error(err)
 			}
 		}
@@ -235,4 +241,65 @@ func BenchmarkSaveAndRestore(b *testing.B) {
 		}
 		b.ReportMetric((cpuTime()-cpu).Seconds()/float64(b.N), "cpu-s/op")
 	})
+}
+
+// keptLog applies at once, and keeps what it was given.
+type keptLog struct {
+	store   *store.Store
+	entries []store.Entry
+}
+
+func (l *keptLog) Propose(data [][]byte) {
+	for _, d := range data {
+		e := store.Entry{Index: uint64(len(l.entries)) + 1, Term: 1, Data: d}
+		l.entries = append(l.entries, e)
+		if err := l.store.Apply(e); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// P11 of performance.md: what a restart replays behind the snapshot that it begins with. Nobody
+// subscribes to anything yet.
+func BenchmarkReplay(b *testing.B) {
+	const tasks = 100_000
+	for _, each := range []int{1, 100} { // tasks that one entry is about
+		b.Run(fmt.Sprintf("tasks=%d/batch=%d", tasks, each), func(b *testing.B) {
+			log := &keptLog{}
+			log.store = store.New(store.Config{Log: log})
+			log.store.Lead(1)
+			ids := populate(b, log.store, tasks)
+			data, from := saved(b, log.store.Read()), len(log.entries)
+			for i := 0; i < tasks; {
+				must(b, log.store.Update(context.Background(), func(tx *store.Tx) error {
+					for range each {
+						if err := report(tx, ids[i*7919%tasks], i); err != nil {
+							return err
+						}
+						i++
+					}
+					return nil
+				}))
+			}
+			entries, size := log.entries[from:], 0
+			for _, e := range entries {
+				size += len(e.Data)
+			}
+			log.store = nil
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			var cpu time.Duration
+			for b.Loop() {
+				b.StopTimer()
+				s := store.New(store.Config{})
+				must(b, s.Restore(bytes.NewReader(data)))
+				runtime.GC()
+				began := cpuTime()
+				b.StartTimer()
+				must(b, s.Apply(entries...))
+				cpu += cpuTime() - began
+			}
+			b.ReportMetric(cpu.Seconds()/float64(b.N), "cpu-s/op")
+		})
+	}
 }

@@ -71,7 +71,7 @@ func TestTheContractsOwnMessagesAreApplied(t *testing.T) {
 		actions = append(actions, a)
 	}
 	_, sub := s.Subscribe(len(objects), store.AllKey())
-	must(t, s.Apply(1, 1, entry(t, actions...)))
+	must(t, s.Apply(store.Entry{Index: 1, Term: 1, Data: entry(t, actions...)}))
 	commits, _ := sub.Take()
 	for i, o := range objects {
 		if got := commits[0].Changes[i].New; !proto.Equal(got, o) {
@@ -90,7 +90,7 @@ func TestEveryFieldOfATaskIsEncoded(t *testing.T) {
 	s, log := held(store.Config{})
 	propose(t, s, create(full, task("t2", "", "", 0))) // the second must not inherit from the first
 	applied, restored := store.New(store.Config{}), store.New(store.Config{})
-	must(t, applied.Apply(1, 1, log.pop()))
+	must(t, applied.Apply(store.Entry{Index: 1, Term: 1, Data: log.pop()}))
 	must(t, restored.Restore(bytes.NewReader(saved(t, applied.Read()))))
 	for name, s := range map[string]*store.Store{"applied": applied, "restored": restored} {
 		if got := mustGet(t, s, "t1"); !proto.Equal(got, full) {

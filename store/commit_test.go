@@ -138,7 +138,7 @@ func TestWhoLosesLeadershipSaysWhatHappened(t *testing.T) {
 		{"the next leader has other entries", func(t *testing.T, s *store.Store, log *heldLog) {
 			other, theirs := held(store.Config{})
 			propose(t, other, create(service("s4", "theirs")))
-			must(t, s.Apply(log.next(), 2, theirs.pop()))
+			must(t, s.Apply(store.Entry{Index: log.next(), Term: 2, Data: theirs.pop()}))
 			s.Applied(1, 2)
 		}, model.Unavailable, false, 0},
 		{"the next leader begins its term", func(_ *testing.T, s *store.Store, _ *heldLog) { s.Applied(1, 2) }, model.Unavailable, false, 0},
@@ -270,7 +270,7 @@ func TestEntriesOfOthersAreAppliedBelowWhatIsInFlight(t *testing.T) {
 	t.Parallel()
 	s, log := held(store.Config{})
 	mine := propose(t, s, create(service("s1", "mine")))
-	must(t, s.Apply(log.next(), 1, entry(t, createAction(written(service("s2", "theirs"), 1)))))
+	must(t, s.Apply(store.Entry{Index: log.next(), Term: 1, Data: entry(t, createAction(written(service("s2", "theirs"), 1)))}))
 	if n := s.Proposed().Services.Len(); n != 2 {
 		t.Errorf("the proposed head has %d services, want both", n)
 	}
@@ -295,7 +295,7 @@ func TestEntriesAreAppliedUnconditionally(t *testing.T) {
 		entry(t, createAction(written(service("s1", "updated by a create"), 4))),
 		entry(t, remove("none"), createAction(written(service("s2", "updated by a create"), 5))),
 	} {
-		must(t, s.Apply(uint64(20+i), 3, data))
+		must(t, s.Apply(store.Entry{Index: uint64(20 + i), Term: 3, Data: data}))
 	}
 	if got := versionOf(t, s.Read(), "s1"); got != 4 {
 		t.Errorf("s1 has version %d, want the one in the log", got)
@@ -321,7 +321,7 @@ func TestAnEntryThatCannotBeAppliedIsAnError(t *testing.T) {
 			t.Parallel()
 			s := store.New(store.Config{})
 			before := s.Read()
-			err := s.Apply(7, 2, data)
+			err := s.Apply(store.Entry{Index: 7, Term: 2, Data: data})
 			if err == nil || !strings.Contains(err.Error(), "apply entry 7 of term 2") {
 				t.Errorf("got %v, want an error that names the entry", err)
 			}

@@ -9,38 +9,27 @@ import (
 	"skep/api"
 )
 
-// decoder reads actions. What the tasks of a service share, the spec and the
-// service's annotations, it knows by its bytes when it comes again, and neither
-// decodes nor compares it.
-type decoder struct {
-	specs    map[string]*api.TaskSpec
-	services map[string]*api.Annotations
-	size     int // of the keys
-
-	task []byte // room to work in
-}
-
-func newDecoder() *decoder {
-	return &decoder{specs: map[string]*api.TaskSpec{}, services: map[string]*api.Annotations{}}
-}
+// An action is decoded in two steps. The first is most of the work and needs nothing but
+// the bytes, so that many can be done at a time; the second is done in the order of the log.
 
 // decoded is an action on an object.
 type decoded struct {
 	action api.StoreActionKind
 	kind   Kind
 	object Object
-	// parts are the encodings of a task's parts that were not known. Once it is
-	// settled which objects stand for them, remember makes them known.
-	parts
+	// encoded are the parts of a task that are not in it before complete.
+	encoded struct{ spec, service []byte }
+	spec    *part[*api.TaskSpec]
+	service *part[*api.Annotations]
 }
 
-// parts are what a task has in common with others, nil if it is not there.
-type parts struct{ spec, service []byte }
+// scratch is room to decode in, for one goroutine.
+type scratch struct{ task []byte }
 
 // decodeEntry returns the actions of an entry that somebody else proposed. What
 // it does not know is an error, since skipping it would make this manager's
 // state differ from theirs; only fields that objects carry are kept unread.
-func (d *decoder) decodeEntry(data []byte) (actions []decoded, err error) {
+func (d *scratch) decodeEntry(data []byte) (actions []decoded, err error) {
 	for len(data) > 0 {
 		num, typ, n := protowire.ConsumeTag(data)
 		if n < 0 {
@@ -70,7 +59,7 @@ func (d *decoder) decodeEntry(data []byte) (actions []decoded, err error) {
 	return actions, nil
 }
 
-func (d *decoder) decodeAction(data []byte) (a decoded, err error) {
+func (d *scratch) decodeAction(data []byte) (a decoded, err error) {
 	for len(data) > 0 {
 		num, typ, n := protowire.ConsumeTag(data)
 		if n < 0 {
@@ -91,7 +80,7 @@ func (d *decoder) decodeAction(data []byte) (a decoded, err error) {
 			var body []byte
 			if body, n = protowire.ConsumeBytes(data); n >= 0 {
 				a.kind = kind
-				if a.object, a.parts, err = d.decodeObject(kind, body); err != nil {
+				if err = d.decodeObject(&a, body); err != nil {
 					return a, fmt.Errorf("decode a %s: %w", kind, err)
 				}
 			}
@@ -114,86 +103,121 @@ func (d *decoder) decodeAction(data []byte) (a decoded, err error) {
 	return a, fmt.Errorf("unknown action %d on %s %s; a newer manager wrote it", a.action, a.kind, a.object.GetId())
 }
 
-// decodeObject returns an object and those of its parts that were not known.
-func (d *decoder) decodeObject(kind Kind, data []byte) (Object, parts, error) {
-	if kind == KindTask {
-		if rest, shared, ok := d.splitTask(data); ok {
-			return d.decodeTask(rest, shared)
+// decodeObject decodes the object of a.
+func (d *scratch) decodeObject(a *decoded, data []byte) error {
+	a.object = a.kind.object("")
+	if a.kind == KindTask {
+		if rest, ok := d.splitTask(a, data); ok {
+			return proto.Unmarshal(rest, a.object)
 		}
+		a.encoded.spec, a.encoded.service = nil, nil
 	}
-	o := kind.object("")
-	return o, parts{}, proto.Unmarshal(data, o)
-}
-
-func (d *decoder) decodeTask(rest []byte, shared parts) (_ Object, unknown parts, err error) {
-	t := new(api.Task)
-	if err := proto.Unmarshal(rest, t); err != nil {
-		return nil, parts{}, err
-	}
-	if shared.spec != nil {
-		if t.Spec = d.specs[string(shared.spec)]; t.Spec == nil {
-			t.Spec, unknown.spec = new(api.TaskSpec), shared.spec
-			err = proto.Unmarshal(shared.spec, t.Spec)
-		}
-	}
-	if shared.service != nil && err == nil {
-		if t.ServiceAnnotations = d.services[string(shared.service)]; t.ServiceAnnotations == nil {
-			t.ServiceAnnotations, unknown.service = new(api.Annotations), shared.service
-			err = proto.Unmarshal(shared.service, t.ServiceAnnotations)
-		}
-	}
-	return t, unknown, err
+	return proto.Unmarshal(data, a.object)
 }
 
 // splitTask returns the encoding of a task without the parts that it shares,
-// which is good until the next call, and theirs. Not ok is a task that is out of
-// the ordinary; the protobuf runtime deals with it as a whole.
-func (d *decoder) splitTask(data []byte) (rest []byte, shared parts, ok bool) {
+// which is good until the next call; they are left to a. Not ok is a task that is
+// out of the ordinary; the protobuf runtime deals with it as a whole.
+func (d *scratch) splitTask(a *decoded, data []byte) (rest []byte, ok bool) {
 	rest = d.task[:0]
 	for len(data) > 0 {
 		num, typ, n := protowire.ConsumeTag(data)
 		if n < 0 {
-			return nil, parts{}, false
+			return nil, false
 		}
 		m := protowire.ConsumeFieldValue(num, typ, data[n:])
 		if m < 0 {
-			return nil, parts{}, false
+			return nil, false
 		}
-		part := &shared.spec
+		shared := &a.encoded.spec
 		switch num {
 		case taskService:
-			part = &shared.service
+			shared = &a.encoded.service
 			fallthrough
 		case taskSpec:
-			if typ != protowire.BytesType || *part != nil {
-				return nil, parts{}, false
+			if typ != protowire.BytesType || *shared != nil {
+				return nil, false
 			}
-			*part, _ = protowire.ConsumeBytes(data[n:])
+			*shared, _ = protowire.ConsumeBytes(data[n:])
 		default:
 			rest = append(rest, data[:n+m]...)
 		}
 		data = data[n+m:]
 	}
 	d.task = rest
-	return rest, shared, true
+	return rest, true
 }
 
-// remember makes the parts known that a was decoded with.
-func (d *decoder) remember(a decoded) {
-	if a.spec == nil && a.service == nil {
-		return
+// decoder completes actions. What the tasks of a service share, the spec and the
+// service's annotations, it knows by its bytes when it comes again, and neither
+// decodes nor compares it.
+type decoder struct {
+	specs    map[string]*part[*api.TaskSpec]
+	services map[string]*part[*api.Annotations]
+	size     int // of the keys
+}
+
+func newDecoder() *decoder {
+	d := &decoder{}
+	d.forget()
+	return d
+}
+
+func (d *decoder) forget() {
+	d.specs, d.services, d.size = map[string]*part[*api.TaskSpec]{}, map[string]*part[*api.Annotations]{}, 0
+}
+
+// part is what several tasks have in common.
+type part[M sharable] struct {
+	message M
+	settled bool // message is the one that the state has
+}
+
+type sharable interface {
+	comparable
+	proto.Message
+}
+
+// complete gives a task the parts that it shares with others.
+func (d *decoder) complete(a *decoded) error {
+	if d.size > maxParts {
+		d.forget()
 	}
-	n := len(a.spec) + len(a.service)
-	if d.size += n; d.size > maxParts {
-		clear(d.specs)
-		clear(d.services)
-		d.size = n
+	t, ok := a.object.(*api.Task)
+	if !ok {
+		return nil
 	}
-	t := a.object.(*api.Task)
-	if a.spec != nil {
-		d.specs[string(a.spec)] = t.Spec
+	if data := a.encoded.spec; data != nil {
+		if a.spec = d.specs[string(data)]; a.spec == nil {
+			a.spec = &part[*api.TaskSpec]{message: new(api.TaskSpec)}
+			if err := proto.Unmarshal(data, a.spec.message); err != nil {
+				return fmt.Errorf("decode a task's spec: %w", err)
+			}
+			d.specs[string(data)] = a.spec
+			d.size += len(data)
+		}
+		t.Spec = a.spec.message
 	}
-	if a.service != nil {
-		d.services[string(a.service)] = t.ServiceAnnotations
+	if data := a.encoded.service; data != nil {
+		if a.service = d.services[string(data)]; a.service == nil {
+			a.service = &part[*api.Annotations]{message: new(api.Annotations)}
+			if err := proto.Unmarshal(data, a.service.message); err != nil {
+				return fmt.Errorf("decode the annotations of a task's service: %w", err)
+			}
+			d.services[string(data)] = a.service
+			d.size += len(data)
+		}
+		t.ServiceAnnotations = a.service.message
 	}
+	a.encoded.spec, a.encoded.service = nil, nil
+	return nil
+}
+
+// settle returns what stands for the part in the state: the first time one of the
+// candidates, if one is equal.
+func (p *part[M]) settle(candidates ...M) M {
+	if !p.settled {
+		p.message, p.settled = known(p.message, candidates...), true
+	}
+	return p.message
 }

@@ -53,7 +53,7 @@ func TestEqualStatesHaveEqualDigestsAfterAnyHistory(t *testing.T) {
 			}
 			data, index := log.pop(), log.next()
 			for _, s := range []*store.Store{leader, follower} {
-				if err := s.Apply(index, 1, bytes.Clone(data)); err != nil {
+				if err := s.Apply(store.Entry{Index: index, Term: 1, Data: bytes.Clone(data)}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -240,7 +240,7 @@ func digestAlone(t *testing.T, o store.Object) []byte {
 	data, err := proto.Marshal(&api.InternalRaftRequest{Action: []*api.StoreAction{action}})
 	must(t, err)
 	s := store.New(store.Config{})
-	must(t, s.Apply(1, 1, data))
+	must(t, s.Apply(store.Entry{Index: 1, Term: 1, Data: data}))
 	return digest(t, store.Digest{}, s.Read()).Bytes()
 }
 

@@ -33,11 +33,14 @@
 //     change depends on who concerns it, not on how many watch other things.
 //   - An entry that cannot be applied is an error of Apply, after which the
 //     manager must stop: its state would differ from the others'.
+//   - Entries that are applied together may become visible together. What they lead to,
+//     and what subscribers get, is the same as one by one.
 //
 // # Concurrency
 //
 // All methods of Store and all reads of a Snapshot are safe for concurrent use.
-// Apply, Applied and Restore are called from one goroutine. A Tx belongs to the
+// Apply, Applied and Restore are called from one goroutine; what comes in great numbers Apply and
+// Restore decode on as many as there are processors, which end before they return. A Tx belongs to the
 // function it is given to; observers are called under the store's lock and must
 // not call the store back.
 package store

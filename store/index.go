@@ -1,6 +1,8 @@
 package store
 
 import (
+	"iter"
+
 	"github.com/cespare/xxhash/v2"
 
 	"skep/api"
@@ -12,18 +14,94 @@ type index[K comparable] struct {
 	sets hamt.Map[K, ids]
 }
 
-type ids = hamt.Map[string, struct{}]
+// ids is a set of IDs: most often of one, as that of the tasks in a slot.
+type ids struct {
+	one  string // "" if there is none, or many
+	many *hamt.Map[string, struct{}]
+}
+
+func (s ids) with(e *hamt.Edit, id string) ids {
+	switch {
+	case s.many != nil:
+		many := s.many.Set(e, id, struct{}{})
+		return ids{many: &many}
+	case s.one == "" || s.one == id:
+		return ids{one: id}
+	}
+	many := hamt.New[string, struct{}](xxhash.Sum64String).Set(e, s.one, struct{}{}).Set(e, id, struct{}{})
+	return ids{many: &many}
+}
+
+func (s ids) without(e *hamt.Edit, id string) ids {
+	if s.many == nil {
+		if s.one == id {
+			return ids{}
+		}
+		return s
+	}
+	many := s.many.Delete(e, id)
+	if many.Len() == 1 {
+		for id := range many.All() {
+			return ids{one: id}
+		}
+	}
+	return ids{many: &many}
+}
+
+// all yields them, in an order that depends on them only.
+func (s ids) all() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if s.many == nil {
+			_ = s.one == "" || yield(s.one)
+			return
+		}
+		for id := range s.many.All() {
+			if !yield(id) {
+				return
+			}
+		}
+	}
+}
 
 func newIndex[K comparable](hash func(K) uint64) index[K] {
 	return index[K]{hamt.New[K, ids](hash)}
 }
 
-func (x *index[K]) add(e *hamt.Edit, k K, id string) {
-	set, ok := x.sets.Get(k)
-	if !ok {
-		set = hamt.New[string, struct{}](xxhash.Sum64String)
+// collect returns the index of many objects, which costs a fraction of adding each.
+func collect[K comparable, T Object](hash func(K) uint64, objects []T, key func(T) K) index[K] {
+	var none K
+	found := map[K][]string{}
+	for _, o := range objects {
+		if k := key(o); k != none {
+			found[k] = append(found[k], o.GetId())
+		}
 	}
-	x.sets = x.sets.Set(e, k, set.Set(e, id, struct{}{}))
+	return index[K]{hamt.Collect(hash, len(found), func(yield func(K, ids) bool) {
+		for k, members := range found {
+			if !yield(k, idsOf(members)) {
+				return
+			}
+		}
+	})}
+}
+
+func idsOf(members []string) ids {
+	if len(members) == 1 {
+		return ids{one: members[0]}
+	}
+	many := hamt.Collect(xxhash.Sum64String, len(members), func(yield func(string, struct{}) bool) {
+		for _, id := range members {
+			if !yield(id, struct{}{}) {
+				return
+			}
+		}
+	})
+	return ids{many: &many}
+}
+
+func (x *index[K]) add(e *hamt.Edit, k K, id string) {
+	set, _ := x.sets.Get(k)
+	x.sets = x.sets.Set(e, k, set.with(e, id))
 }
 
 func (x *index[K]) drop(e *hamt.Edit, k K, id string) {
@@ -31,7 +109,7 @@ func (x *index[K]) drop(e *hamt.Edit, k K, id string) {
 	if !ok {
 		return
 	}
-	if set = set.Delete(e, id); set.Len() == 0 {
+	if set = set.without(e, id); set == (ids{}) {
 		x.sets = x.sets.Delete(e, k)
 		return
 	}
@@ -44,6 +122,8 @@ type slot struct {
 	number  uint64
 }
 
+func slotOf(t *api.Task) slot { return slot{t.GetServiceId(), t.GetSlot()} }
+
 func hashSlot(s slot) uint64 {
 	const odd = 0x9e3779b97f4a7c15 // 2^64 divided by the golden ratio: spreads neighbours
 	h := (xxhash.Sum64String(s.service) ^ s.number) * odd
@@ -54,7 +134,7 @@ func hashSlot(s slot) uint64 {
 func (s *Snapshot) moveTask(e *hamt.Edit, old, new *api.Task) {
 	move(e, &s.byService, old, new, (*api.Task).GetServiceId)
 	move(e, &s.byNode, old, new, (*api.Task).GetNodeId)
-	move(e, &s.bySlot, old, new, func(t *api.Task) slot { return slot{t.GetServiceId(), t.GetSlot()} })
+	move(e, &s.bySlot, old, new, slotOf)
 }
 
 func move[K comparable](e *hamt.Edit, x *index[K], old, new *api.Task, key func(*api.Task) K) {

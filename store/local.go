@@ -23,7 +23,7 @@ func (m *memory) Propose(data [][]byte) {
 	defer m.mu.Unlock()
 	for _, d := range data {
 		m.index = max(m.index, m.store.Read().Version()) + 1 // also after Restore
-		if err := m.store.Apply(m.index, 1, d); err != nil {
+		if err := m.store.Apply(Entry{m.index, 1, d}); err != nil {
 			panic("store: an entry of our own: " + err.Error())
 		}
 	}

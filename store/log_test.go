@@ -35,7 +35,7 @@ func (l *heldLog) Propose(data [][]byte) {
 func (l *heldLog) commit(t testing.TB, s *store.Store, n int) {
 	t.Helper()
 	for range n {
-		must(t, s.Apply(l.next(), 1, l.pop()))
+		must(t, s.Apply(store.Entry{Index: l.next(), Term: 1, Data: l.pop()}))
 	}
 }
 

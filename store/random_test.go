@@ -48,10 +48,23 @@ type sent struct {
 }
 
 func (g *group) catchUp(t *rapid.T, m *member, to int) {
+	if rapid.Bool().Draw(t, "all at once") && m.applied < to {
+		var entries []store.Entry
+		for i, e := range g.log[m.applied:to] {
+			if e.data != nil {
+				entries = append(entries, store.Entry{Index: uint64(m.applied + i + 1), Term: e.term, Data: e.data})
+			}
+		}
+		if err := m.store.Apply(entries...); err != nil {
+			t.Fatalf("%s: %v", m.name, err)
+		}
+		m.store.Applied(uint64(to), g.log[to-1].term)
+		m.applied = to
+	}
 	for ; m.applied < to; m.applied++ {
 		e := g.log[m.applied]
 		if e.data != nil {
-			if err := m.store.Apply(uint64(m.applied+1), e.term, e.data); err != nil {
+			if err := m.store.Apply(store.Entry{Index: uint64(m.applied + 1), Term: e.term, Data: e.data}); err != nil {
 				t.Fatalf("%s: %v", m.name, err)
 			}
 		}

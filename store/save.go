@@ -2,15 +2,20 @@ package store
 
 import (
 	"bufio"
-	"bytes"
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
+	"sync"
+
+	"github.com/cespare/xxhash/v2"
 
 	"skep/api"
 	"skep/model"
+	"skep/store/hamt"
 )
 
 // The form of a saved state: magic, format, version of the last transaction;
@@ -77,8 +82,8 @@ func (c *counter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Restore replaces the state by a saved one. Subscribers are told to resync.
-// With an error the state is as it was.
+// Restore replaces the state by a saved one, behind which nothing may follow. Subscribers
+// are told to resync. With an error the state is as it was.
 func (s *Store) Restore(r io.Reader) error {
 	next, err := load(bufio.NewReaderSize(r, 64<<10))
 	if err != nil {
@@ -118,48 +123,127 @@ func load(r *bufio.Reader) (*Snapshot, error) {
 	if err := s.readRecords(r); err != nil {
 		return nil, err
 	}
+	switch _, err := r.ReadByte(); {
+	case err == nil:
+		return nil, errors.New("something follows the state")
+	case !errors.Is(err, io.EOF):
+		return nil, fmt.Errorf("read the end: %w", err)
+	}
 	s.seal()
 	return s, nil
 }
 
+// readRecords decodes on as many goroutines as there are processors, and makes the tasks'
+// tables when all are there: that is most of what a manager does when it starts.
 func (s *Snapshot) readRecords(r *bufio.Reader) error {
-	var n uint64
-	var lastKind Kind
-	var lastID string
-	var buf bytes.Buffer
+	var last decoded
+	var tasks []*api.Task
 	d := newDecoder()
-	for {
-		length, err := binary.ReadUvarint(r)
-		if err != nil {
-			return fmt.Errorf("read object %d: cut short: %w", n+1, err)
+	for b := range ahead(readBatches(r), recordBatch.decode) {
+		for i := range b.actions {
+			a := &b.actions[i]
+			if err := a.follows(&last); err != nil {
+				return fmt.Errorf("object %d: %w", b.first+uint64(i), err)
+			}
+			if err := d.complete(a); err != nil {
+				return fmt.Errorf("object %d: %w", b.first+uint64(i), err)
+			}
+			s.share(nil, *a)
+			if t, ok := a.object.(*api.Task); ok {
+				tasks = append(tasks, t)
+			} else {
+				s.replace(a.kind, nil, a.object)
+			}
+			last = *a
 		}
-		if length == 0 {
-			break
+		if b.err != nil {
+			return b.err
 		}
-		if length > maxRecord {
-			return fmt.Errorf("read object %d: it claims %d bytes, more than %d", n+1, length, maxRecord)
-		}
-		buf.Reset()
-		if _, err := io.CopyN(&buf, r, int64(length)); err != nil { // grows with what comes, not with what is claimed
-			return fmt.Errorf("read object %d: cut short: %w", n+1, err)
-		}
-		a, err := d.decodeAction(buf.Bytes())
-		if err != nil {
-			return fmt.Errorf("object %d: %w", n+1, err)
-		}
-		id := a.object.GetId()
-		switch {
-		case a.action != api.StoreActionKind_STORE_ACTION_CREATE:
-			return fmt.Errorf("object %d: %s %s is not one to create", n+1, a.kind, id)
-		case a.kind < lastKind, a.kind == lastKind && id <= lastID:
-			return fmt.Errorf("object %d: %s %s is out of order", n+1, a.kind, id)
-		}
-		s.share(nil, a)
-		d.remember(a)
-		s.replace(a.kind, nil, a.object)
-		lastKind, lastID = a.kind, id
-		n++
 	}
+	s.fill(tasks)
+	return nil
+}
+
+// follows reports whether a may stand behind another record.
+func (a *decoded) follows(last *decoded) error {
+	id := a.object.GetId()
+	switch {
+	case a.action != api.StoreActionKind_STORE_ACTION_CREATE:
+		return fmt.Errorf("%s %s is not one to create", a.kind, id)
+	case a.kind < last.kind, a.kind == last.kind && id <= last.object.GetId():
+		return fmt.Errorf("%s %s is out of order", a.kind, id)
+	}
+	return nil
+}
+
+// recordBatch is records that are decoded together.
+type recordBatch struct {
+	first   uint64 // the number of the first, from 1
+	data    []byte // of all, one behind the other
+	ends    []int
+	actions []decoded
+	err     error // of what comes behind the records, or behind the actions
+}
+
+const (
+	// batchBytes is how much is decoded at a time.
+	batchBytes = 128 << 10
+	// usualRecord is more than most records have.
+	usualRecord = 4 << 10
+)
+
+// readBatches yields all records.
+func readBatches(r *bufio.Reader) iter.Seq[recordBatch] {
+	return func(yield func(recordBatch) bool) {
+		for first, more := uint64(1), true; more; {
+			b := recordBatch{first: first, data: make([]byte, 0, batchBytes+usualRecord)}
+			more = b.read(r)
+			first += uint64(len(b.ends))
+			if !yield(b) {
+				return
+			}
+		}
+	}
+}
+
+// read takes as many records as make a batch. It reports false at the end.
+func (b *recordBatch) read(r *bufio.Reader) (more bool) {
+	for len(b.data) < batchBytes {
+		n := b.first + uint64(len(b.ends))
+		length, err := binary.ReadUvarint(r)
+		switch {
+		case err != nil:
+			b.err = fmt.Errorf("read object %d: cut short: %w", n, err)
+		case length == 0:
+			b.err = readEnd(r, n-1)
+		case length > maxRecord:
+			b.err = fmt.Errorf("read object %d: it claims %d bytes, more than %d", n, length, maxRecord)
+		default:
+			if b.data, err = appendFrom(b.data, r, int(length)); err == nil {
+				b.ends = append(b.ends, len(b.data))
+				continue
+			}
+			b.err = fmt.Errorf("read object %d: cut short: %w", n, err)
+		}
+		return false
+	}
+	return true
+}
+
+// appendFrom appends n bytes. It grows with what comes, not with what is claimed.
+func appendFrom(b []byte, r io.Reader, n int) ([]byte, error) {
+	for n > 0 {
+		at, some := len(b), min(n, batchBytes)
+		b = slices.Grow(b, some)[:at+some]
+		if _, err := io.ReadFull(r, b[at:]); err != nil {
+			return b, err
+		}
+		n -= some
+	}
+	return b, nil
+}
+
+func readEnd(r *bufio.Reader, n uint64) error {
 	want, err := binary.ReadUvarint(r)
 	if err != nil {
 		return fmt.Errorf("read the number of objects: %w", err)
@@ -168,4 +252,39 @@ func (s *Snapshot) readRecords(r *bufio.Reader) error {
 		return fmt.Errorf("it has %d objects and says %d", n, want)
 	}
 	return nil
+}
+
+// decode decodes the records.
+func (b recordBatch) decode() recordBatch {
+	var room scratch
+	b.actions = make([]decoded, 0, len(b.ends))
+	from := 0
+	for i, end := range b.ends {
+		a, err := room.decodeAction(b.data[from:end])
+		if err != nil {
+			b.err = fmt.Errorf("object %d: %w", b.first+uint64(i), err)
+			break
+		}
+		b.actions = append(b.actions, a)
+		from = end
+	}
+	return b
+}
+
+// fill makes the tables of the tasks.
+func (s *Snapshot) fill(tasks []*api.Task) {
+	var group sync.WaitGroup
+	group.Go(func() {
+		s.Tasks.objects = hamt.Collect(xxhash.Sum64String, len(tasks), func(yield func(string, *api.Task) bool) {
+			for _, t := range tasks {
+				if !yield(t.Id, t) {
+					return
+				}
+			}
+		})
+	})
+	group.Go(func() { s.byService = collect(xxhash.Sum64String, tasks, (*api.Task).GetServiceId) })
+	group.Go(func() { s.byNode = collect(xxhash.Sum64String, tasks, (*api.Task).GetNodeId) })
+	group.Go(func() { s.bySlot = collect(hashSlot, tasks, slotOf) })
+	group.Wait()
 }

@@ -87,7 +87,7 @@ func TestEqualSpecsAreOneObjectAfterDecoding(t *testing.T) {
 	s, log := held(store.Config{})
 	propose(t, s, create(oneOfEach()...))
 	follower := store.New(store.Config{})
-	must(t, follower.Apply(1, 1, log.pop()))
+	must(t, follower.Apply(store.Entry{Index: 1, Term: 1, Data: log.pop()}))
 	restored := store.New(store.Config{})
 	must(t, restored.Restore(bytes.NewReader(saved(t, follower.Read()))))
 	for name, s := range map[string]*store.Snapshot{"applied": follower.Read(), "restored": restored.Read()} {
@@ -115,6 +115,7 @@ func TestABrokenStateIsRefusedWithAReason(t *testing.T) {
 		"without its end": {good[:len(good)-2], "cut short"},
 		"too large":       {append([]byte("skepstor"), 1, 1, 0xff, 0xff, 0xff, 0xff, 0x7f), "it claims"},
 		"wrong number":    {append(bytes.Clone(good[:len(good)-1]), 99), "and says 99"},
+		"more behind it":  {append(bytes.Clone(good), 0), "something follows"},
 		"not an object":   {append([]byte("skepstor"), 1, 1, 2, 8, 1, 0, 1), "it has no object"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -182,7 +183,7 @@ func FuzzApply(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s := store.New(store.Config{})
 		before := s.Read()
-		if s.Apply(1, 1, data) != nil && s.Read() != before {
+		if s.Apply(store.Entry{Index: 1, Term: 1, Data: data}) != nil && s.Read() != before {
 			t.Error("an entry with an error was applied in part")
 		}
 	})

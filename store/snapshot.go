@@ -83,12 +83,9 @@ func (s *Snapshot) ServicesUsingConfig(id string) iter.Seq[*api.Service] {
 func lookUp[K comparable, T Object](s *Snapshot, x *index[K], k K, t *Table[T]) iter.Seq[T] {
 	return func(yield func(T) bool) {
 		s.edit.Share()
-		set, ok := x.sets.Get(k)
-		if !ok {
-			return
-		}
+		set, _ := x.sets.Get(k)
 		objects := t.objects
-		for id := range set.All() {
+		for id := range set.all() {
 			if o, ok := objects.Get(id); ok && !yield(o) {
 				return
 			}

@@ -35,7 +35,7 @@ type replica struct {
 
 func (r replica) Apply(entries []raft.Entry) error {
 	for _, e := range entries {
-		if err := r.Store.Apply(e.Index, e.Term, e.Data); err != nil {
+		if err := r.Store.Apply(store.Entry{Index: e.Index, Term: e.Term, Data: e.Data}); err != nil {
 			return err
 		}
 	}

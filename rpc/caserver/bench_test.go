@@ -76,7 +76,7 @@ func (d *disk) run(b *testing.B) {
 		d.mu.Unlock()
 		for _, entry := range batch {
 			index++
-			if err := d.store.Apply(index, 1, entry); err != nil {
+			if err := d.store.Apply(store.Entry{Index: index, Term: 1, Data: entry}); err != nil {
 				b.Error(err)
 			}
 		}
