@@ -50,9 +50,9 @@ type Config struct {
 	// HeartbeatTicks is how often a leader shows that it is there. Default: 1.
 	HeartbeatTicks int
 	// SnapshotEntries and SnapshotBytes are how many entries, and how many bytes of
-	// log, are applied between two snapshots, whichever comes first; but entries
-	// alone are no reason to write again a state that is more than four times
-	// their size. Default: 10,000 and 64 MiB.
+	// log, are applied between two snapshots at most, whichever comes first; but entries
+	// alone are no reason to write again a state that is more than twice their size. 16 MiB
+	// of the log are one, if they are half the size of the state. Default: 10,000 and 64 MiB.
 	SnapshotEntries, SnapshotBytes uint64
 	// KeepEntries is how many entries before a snapshot stay in the log for
 	// followers that lag. Default: 500.

@@ -376,10 +376,11 @@ type restoring struct {
 func (a *applier) restoreReceived(ctx context.Context, r *restoring) error {
 	a.elected = 0
 	a.follow()
-	if err := a.load(r.meta); err != nil {
+	if _, err := a.load(r.meta.Index); err != nil {
 		r.done <- err
 		return err
 	}
+	a.cfg.StateMachine.Applied(r.meta.Index, r.meta.Term)
 	a.due = due{}
 	a.applied.Store(r.meta.Index)
 	set := make(chan struct{})

@@ -197,10 +197,14 @@ func (m *machine) Snapshot() (raft.Snapshot, error) {
 }
 
 func (m *machine) Restore(r io.Reader) error {
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.state = nil
-	return json.NewDecoder(r).Decode(&m.state)
+	return json.Unmarshal(data, &m.state)
 }
 
 type snapshot []string

@@ -59,7 +59,7 @@ func (n *Node) open() error {
 	if err := n.snapshots.Forsake(); err != nil {
 		return err
 	}
-	newest, err := n.newestSnapshot()
+	newest, err := n.restoreNewest()
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (n *Node) open() error {
 	return nil
 }
 
-// candidate is the newest snapshot that can be used, if there is one.
+// candidate is the newest snapshot that can be used, if there is one: the state machine has it.
 type candidate struct {
 	meta snap.Meta
 	// any tells that there are snapshot files at all, damage why newer ones are not used.
@@ -93,9 +93,9 @@ type candidate struct {
 	damage error
 }
 
-// newestSnapshot finds the newest snapshot that is whole. One that is damaged is passed
+// restoreNewest restores the newest snapshot that is whole. One that is damaged is passed
 // over: whether the log reaches back to the one before it is for wal.Open to say.
-func (n *Node) newestSnapshot() (candidate, error) {
+func (n *Node) restoreNewest() (candidate, error) {
 	c := candidate{meta: snap.Meta{Conf: &raftpb.ConfState{}}}
 	indexes, err := n.snapshots.List()
 	if err != nil {
@@ -103,7 +103,7 @@ func (n *Node) newestSnapshot() (candidate, error) {
 	}
 	c.any = len(indexes) > 0
 	for _, index := range indexes {
-		meta, err := n.snapshots.Verify(index)
+		meta, err := n.load(index)
 		var damage *seal.DamageError
 		switch {
 		case err == nil:
@@ -143,9 +143,7 @@ func (n *Node) restore(dir string, newest candidate, found *wal.Recovered) error
 	described := &raftpb.Snapshot{}
 	if meta.Index != 0 {
 		described = n.described(meta)
-		if err := n.load(meta); err != nil {
-			return err
-		}
+		n.cfg.StateMachine.Applied(meta.Index, meta.Term)
 	}
 	if join := n.cfg.Join; join != nil && len(members.members) == 0 {
 		// The log will say so, and who was removed: until then this is who to answer.
@@ -165,23 +163,22 @@ func (n *Node) restore(dir string, newest candidate, found *wal.Recovered) error
 	return nil
 }
 
-// load restores the state machine from a snapshot.
-func (n *Node) load(meta snap.Meta) error {
-	index := meta.Index
+// load restores the state machine from a snapshot. If the file is damaged, which is an error, the
+// state is as it was.
+func (n *Node) load(index uint64) (snap.Meta, error) {
 	info, err := n.cfg.FS.Stat(n.snapshots.File(index))
 	if err != nil {
-		return fmt.Errorf("open raft snapshot: %w", err)
+		return snap.Meta{}, fmt.Errorf("open raft snapshot: %w", err)
 	}
-	n.snapshotSize.Store(uint64(info.Size()))
 	r, err := n.snapshots.Open(index)
 	if err != nil {
-		return err
+		return snap.Meta{}, err
 	}
 	if err := errors.Join(n.cfg.StateMachine.Restore(r), r.Close()); err != nil {
-		return fmt.Errorf("restore raft snapshot %s: %w", n.snapshots.File(index), err)
+		return snap.Meta{}, fmt.Errorf("restore raft snapshot %s: %w", n.snapshots.File(index), err)
 	}
-	n.cfg.StateMachine.Applied(index, meta.Term)
-	return nil
+	n.snapshotSize.Store(uint64(info.Size()))
+	return r.Meta, nil
 }
 
 // bootstrap makes the log of a new group.

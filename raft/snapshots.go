@@ -21,11 +21,14 @@ func (d *due) applied(e *raftpb.Entry) {
 	d.bytes += entrySize(e)
 }
 
-// now reports whether a snapshot is worth its cost, when the last one had size bytes. A
-// large state is not written again for a few small entries: the log may grow to half
-// of it, within bytes.
+// worthBytes is how much of the log is worth a snapshot, if the state is no larger than twice that.
+const worthBytes = 16 << 20
+
+// now reports whether a snapshot is worth its cost, when the last one had size bytes: the log may
+// grow to half of it, within bytes. It is read again at a start, and held in memory until then.
 func (d *due) now(entries, bytes, size uint64) bool {
-	return d.bytes >= bytes || d.entries >= entries && d.bytes >= size/2
+	worth := size / 2
+	return d.bytes >= min(bytes, max(worth, worthBytes)) || d.entries >= entries && d.bytes >= worth
 }
 
 // capture takes a snapshot, if one is due and none is being written, and has it written.

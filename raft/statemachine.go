@@ -38,7 +38,8 @@ type StateMachine interface {
 	// work is in Snapshot.WriteTo.
 	Snapshot() (Snapshot, error)
 	// Restore replaces the state by one that Snapshot.WriteTo wrote, which is older than what
-	// was applied only in New. While the member runs it comes from another member: Follow
+	// was applied only in New. It reads to the end: if r has an error before, which it wraps,
+	// the state is as it was, and New may restore an older one. While the member runs it comes from another member: Follow
 	// was called before if it led, and Applied follows.
 	Restore(r io.Reader) error
 }
