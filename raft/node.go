@@ -24,6 +24,7 @@ type Node struct {
 	log     *wal.Log // the appender's, but for Release
 	mem     *memLog
 	raw     *etcdraft.RawNode // the loop's
+	found   uint64            // the last entry that the log had when it was opened
 	metrics *metrics
 	group   *errgroup.Group // all goroutines of Run
 

@@ -150,6 +150,7 @@ func (n *Node) restore(dir string, newest candidate, found *wal.Recovered) error
 		members.members = join.Members
 	}
 	n.members.Store(members)
+	n.found = found.LastIndex
 	n.applied.Store(meta.Index)
 	n.mem = newMemLog(described, found.State, found.Entries)
 	n.known.Store(&known{term: found.State.Term, commit: max(found.State.Commit, meta.Index), last: found.LastIndex})

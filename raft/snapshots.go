@@ -33,6 +33,9 @@ func (d *due) now(entries, bytes, size uint64) bool {
 
 // capture takes a snapshot, if one is due and none is being written, and has it written.
 func (a *applier) capture(ctx context.Context, last *raftpb.Entry) error {
+	if last.GetIndex() < a.found {
+		return nil // a start should not wait for what it may do afterwards
+	}
 	if !a.due.now(a.tuning.Load().SnapshotEntries, a.cfg.SnapshotBytes, a.snapshotSize.Load()) || a.writing.Swap(true) {
 		return nil
 	}

@@ -22,8 +22,9 @@ const (
 	stateServices  = 10
 	stateAgents    = 100
 	stateWriters   = 8
-	statePause     = 5 * time.Millisecond // between two writes of a client
-	stateIdle      = 5 * time.Second
+	statePause     = 5 * time.Millisecond   // between two writes of a client
+	stateGrowth    = 100 * time.Millisecond // between two writes that make the log grow
+	stateIdle      = 4 * time.Second
 	stateSnapshots = 3
 	restartBar     = 2 * time.Second
 	snapshotMemory = 1.3
@@ -109,13 +110,15 @@ func (m *stateful) restart(ctx context.Context) error {
 		Detail: fmt.Sprintf("median of 3, max %s, to the first answer", round(all.percentile(1)))}.promise("≤ 2 s", took <= restartBar))
 }
 
-// steady finds out what writes are like while no snapshot is taken: right after one, if
-// one was due.
+// steady finds out what writes are like while no snapshot is taken: right after one.
 func (m *stateful) steady(ctx context.Context) (err error) {
 	if err := sleep(ctx, settle); err != nil {
 		return err
 	}
 	for range 3 {
+		if _, err := m.observe(ctx, awaitSnapshots(1)); err != nil {
+			return err
+		}
 		m.idle, err = m.observe(ctx, func(ctx context.Context, _ func() int) error { return sleep(ctx, stateIdle) })
 		if err != nil || m.idle.snapshots == 0 {
 			return err
@@ -125,20 +128,25 @@ func (m *stateful) steady(ctx context.Context) (err error) {
 }
 
 func (m *stateful) snapshots(ctx context.Context) error {
-	o, err := m.observe(ctx, func(ctx context.Context, snapshots func() int) error {
-		ctx, cancel := context.WithTimeout(ctx, time.Minute)
-		defer cancel()
-		for snapshots() < stateSnapshots {
-			if err := sleep(ctx, 10*time.Millisecond); err != nil {
-				return fmt.Errorf("check failed: %d snapshots in a minute", snapshots())
-			}
-		}
-		return nil
-	})
+	o, err := m.observe(ctx, awaitSnapshots(stateSnapshots))
 	if err != nil {
 		return err
 	}
 	return m.compare(fmt.Sprintf("%d snapshots", o.snapshots), o)
+}
+
+// awaitSnapshots waits until n snapshots were taken.
+func awaitSnapshots(n int) func(ctx context.Context, snapshots func() int) error {
+	return func(ctx context.Context, snapshots func() int) error {
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		for snapshots() < n {
+			if err := sleep(ctx, 10*time.Millisecond); err != nil {
+				return fmt.Errorf("check failed: %d snapshots in a minute, want %d", snapshots(), n)
+			}
+		}
+		return nil
+	}
 }
 
 // join has another manager join, and measures how long it takes until that one answers.
@@ -255,7 +263,7 @@ func (m *stateful) pacedWrites(ctx, run context.Context, client int) (latencies,
 // growLog writes what makes the log grow, and the state not, until run ends.
 func (m *stateful) growLog(ctx, run context.Context) error {
 	data := strings.Repeat(" ", 250_000)
-	for n := 0; sleep(run, 50*time.Millisecond) == nil; n++ {
+	for n := 0; sleep(run, stateGrowth) == nil; n++ {
 		c, err := createConfig(ctx, m.control, fmt.Sprintf("bench-log-%d", time.Now().UnixNano()), data)
 		if err != nil {
 			return err
