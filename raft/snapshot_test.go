@@ -245,6 +245,29 @@ func TestASnapshotForWhichThereIsNoSpaceIsTriedAgain(t *testing.T) {
 	})
 }
 
+func TestAStartTakesNoSnapshotBeforeAllOfItsLogIsApplied(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := vfs.NewMem()
+		cfg := config(m)
+		full := m.Inject(vfs.Rule{Op: vfs.OpWrite, Name: "*.snap.tmp", Err: syscall.ENOSPC})
+		r := lead(t, cfg)
+		for range 38 { // more than is given to the state machine at once
+			r.apply(t, strings.Repeat("x", 1<<20))
+		}
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+		full.Remove()
+		took := m.Inject(vfs.Rule{Op: vfs.OpCreate, Name: "*.snap.tmp"})
+		r = lead(t, cfg)
+		r.settled()
+		if got := files(t, m, "snapshots"); len(got) != 1 || took.Hits() != 1 {
+			t.Errorf("it took %d snapshots, and has %q, want one", took.Hits(), got)
+		}
+	})
+}
+
 func TestASnapshotThatFailsOtherwiseIsFatal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -91,6 +91,7 @@ type scan struct {
 	file    string
 	end     int64  // of the last complete batch in file
 	tail    []byte // that batch, as it is in the file
+	room    []byte // what the file is read to, one after the other
 	batch   uint64 // the last complete one
 	last    position
 	pending items // of the batch that is not complete
@@ -195,7 +196,7 @@ func (s *scan) start(o origin) {
 // readOrigin reads the beginning of a segment, which is there since its name is.
 func readOrigin(cfg Config, name string, number uint64) (origin, seal.Key, error) {
 	const enough = 4096
-	data, err := readFile(cfg.FS, name, enough)
+	data, err := readFile(cfg.FS, name, enough, nil)
 	if err != nil {
 		return origin{}, seal.Key{}, err
 	}
@@ -205,7 +206,7 @@ func readOrigin(cfg Config, name string, number uint64) (origin, seal.Key, error
 	}
 	frame, err := box.Next(data[seal.HeaderSize:])
 	if errors.Is(err, seal.ErrShort) && frame.Size > 0 {
-		if data, err = readFile(cfg.FS, name, int64(seal.HeaderSize+frame.Size)); err != nil {
+		if data, err = readFile(cfg.FS, name, int64(seal.HeaderSize+frame.Size), nil); err != nil {
 			return origin{}, seal.Key{}, err
 		}
 		frame, err = box.Next(data[seal.HeaderSize:])
@@ -225,8 +226,9 @@ func readOrigin(cfg Config, name string, number uint64) (origin, seal.Key, error
 	return *content.origin, key, nil
 }
 
-// readFile reads at most limit bytes of a file, or all if limit is negative.
-func readFile(fsys vfs.FS, name string, limit int64) ([]byte, error) {
+// readFile reads at most limit bytes of a file, or all if limit is negative, to the place of
+// room as far as that goes.
+func readFile(fsys vfs.FS, name string, limit int64, room []byte) ([]byte, error) {
 	file, err := fsys.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("read the raft log: %w", err)
@@ -238,7 +240,7 @@ func readFile(fsys vfs.FS, name string, limit int64) ([]byte, error) {
 		if limit >= 0 {
 			size = min(size, limit)
 		}
-		data = make([]byte, size)
+		data = slices.Grow(room[:0], int(size))[:size]
 		_, err = io.ReadFull(file, data)
 	}
 	if err := errors.Join(err, file.Close()); err != nil {
@@ -259,10 +261,11 @@ func openBox(cfg Config, name string, data []byte) (*seal.Box, seal.Key, error) 
 func (s *scan) segment(cfg Config, i int, first, last bool) error {
 	number, prev, prevEnd := s.segments[i].number, s.file, s.end
 	s.file = segmentPath(cfg.Dir, number)
-	data, err := readFile(cfg.FS, s.file, -1)
+	data, err := readFile(cfg.FS, s.file, -1, s.room)
 	if err != nil {
 		return err
 	}
+	s.room = data
 	box, _, err := openBox(cfg, s.file, data)
 	if err != nil {
 		return err
