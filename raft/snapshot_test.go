@@ -252,18 +252,18 @@ func TestAStartTakesNoSnapshotBeforeAllOfItsLogIsApplied(t *testing.T) {
 		cfg := config(m)
 		full := m.Inject(vfs.Rule{Op: vfs.OpWrite, Name: "*.snap.tmp", Err: syscall.ENOSPC})
 		r := lead(t, cfg)
-		for range 38 { // more than is given to the state machine at once
-			r.apply(t, strings.Repeat("x", 1<<20))
+		for range 9 { // more than is given to the state machine at once
+			r.apply(t, strings.Repeat("x", 2<<20))
 		}
+		last := r.node.Status().Applied
 		if err := r.stop(); err != nil {
 			t.Fatal(err)
 		}
 		full.Remove()
-		took := m.Inject(vfs.Rule{Op: vfs.OpCreate, Name: "*.snap.tmp"})
 		r = lead(t, cfg)
 		r.settled()
-		if got := files(t, m, "snapshots"); len(got) != 1 || took.Hits() != 1 {
-			t.Errorf("it took %d snapshots, and has %q, want one", took.Hits(), got)
+		if got, want := files(t, m, "snapshots"), fmt.Sprintf("%016x", last); len(got) != 1 || got[0] < want {
+			t.Errorf("it has the snapshots %q, want one at entry %s or after it", got, want)
 		}
 	})
 }
