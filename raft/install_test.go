@@ -138,6 +138,36 @@ func TestWhoWasAwayForNoMoreThanIsKeptNeedsNoSnapshot(t *testing.T) {
 	}
 }
 
+// A member's own snapshot may take so long that two of others have come meanwhile: what it tidies
+// up then is not the one that is just taking the place of all.
+func TestASlowSnapshotOfItsOwnDoesNotRemoveOneThatComes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t, 1, 3, short)
+		away := g.follower()
+		own := g.disks[away].Inject(vfs.Rule{Op: vfs.OpSync, Name: "*.snap.tmp", Delay: 100 * time.Second, Count: 1})
+		g.apply(numbered(1, 15)...)
+		catchUp := func(from, to int) {
+			t.Helper()
+			g.net.part([]uint64{away}, g.others(away))
+			g.apply(numbered(from, to)...)
+			g.net.heal()
+			<-time.After(10 * time.Second) // of the bubble
+		}
+		catchUp(16, 100)
+		restart := g.disks[away].Inject(vfs.Rule{Op: vfs.OpSync, Name: "*.log.tmp", Delay: 120 * time.Second, Count: 1})
+		catchUp(101, 200)
+		if own.Hits() != 1 || restart.Hits() != 1 {
+			t.Fatalf("%d of its own and %d of the others' snapshots are under way, want one of each", own.Hits(), restart.Hits())
+		}
+		<-time.After(4 * time.Minute) // of the bubble
+		g.settle("it has caught up", nil)
+		if got := g.running[away].contents(); !slices.Equal(got, numbered(1, 200)) {
+			t.Errorf("it has %d entries, want 200", len(got))
+		}
+	})
+}
+
 func (g *group) others(than uint64) []uint64 {
 	var ids []uint64
 	for id := range g.running {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"path"
+	"slices"
 	"syscall"
 	"time"
 
@@ -87,7 +88,8 @@ func (n *Node) writeSnapshot(ctx context.Context, meta snap.Meta, state Snapshot
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		// Nothing is lost but the space that the log takes. The next one is tried
 		// after as many entries again.
-		n.cfg.Log.Error("no space for a raft snapshot; free some, the log grows until then", "error", err)
+		n.cfg.Log.Error("no space for a raft snapshot; free some, the log grows until the next one, after as many entries again",
+			"raft.id", n.id, "raft.index", meta.Index, "dir", n.cfg.Dir, "error", err)
 		return nil
 	case err != nil:
 		return fatal(err)
@@ -97,20 +99,20 @@ func (n *Node) writeSnapshot(ctx context.Context, meta snap.Meta, state Snapshot
 	n.incoming.mu.Lock() // none is installed meanwhile
 	defer n.incoming.mu.Unlock()
 	previous := n.mem.snapshotIndex()
+	keep := []uint64{previous}
+	if ahead := n.ahead.Load(); ahead > previous {
+		keep = append(keep, ahead) // it is about to take the place of all, and may have its name already
+	}
 	if meta.Index < previous {
-		if err := n.snapshots.Tidy(previous); err != nil {
+		if err := n.snapshots.Tidy(keep...); err != nil {
 			n.cfg.Log.Error("old raft snapshots stay until the next one", "error", err)
 		}
 		return nil // one that came from another member is newer
 	}
 	n.mem.compact(n.described(meta), n.tuning.Load().KeepEntries, keepBytes)
-	keep := []uint64{meta.Index, previous}
-	if ahead := n.ahead.Load(); ahead > meta.Index {
-		keep = append(keep, ahead) // it is about to take the place of all, and may have its name already
-	}
 	older, err := n.kept(meta.Index)
 	if err == nil {
-		err = n.snapshots.Tidy(append(keep, older...)...)
+		err = n.snapshots.Tidy(slices.Concat(keep, older, []uint64{meta.Index})...)
 	}
 	if err := errors.Join(err, n.log.Release(previous)); err != nil {
 		n.cfg.Log.Error("old files of the raft log stay until the next snapshot", "error", err)
