@@ -59,6 +59,7 @@ func (a *applier) carryOut(ctx context.Context, o order) error {
 	case o.restore != nil:
 		return a.restoreReceived(ctx, o.restore)
 	case o.snapshot:
+		a.wanted.Store(false)
 		return a.recapture(ctx)
 	default:
 		if err := a.apply(ctx, o.apply.GetEntries()); err != nil {

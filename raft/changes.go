@@ -245,6 +245,7 @@ func (l *loop) promote() {
 		}
 		cc, err := changeTo(raftpb.ConfChangeAddNode, member)
 		if err != nil {
+			l.cfg.Log.Error("a new raft member cannot be made one that votes", "raft.id", id, "error", err)
 			continue
 		}
 		if l.promoting == nil {

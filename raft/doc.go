@@ -39,8 +39,9 @@
 // network. The appender takes all that was handed to it while it was busy, writes it
 // at once and syncs once: the slower the disk, the larger the batches, and an idle
 // node adds no delay. What is proposed meanwhile gathers, so that each sync of the leader
-// makes one message to each other member. The applier calls the state machine. A fourth
-// runs while a snapshot is written.
+// makes one message to each other member. The applier calls the state machine. Others
+// run for as long as there is something to wait for: while a snapshot is written, one that
+// nobody needs is dropped, or leadership is handed over.
 //
 // On disk there is a directory "log" (package wal) and a directory "snapshots" (package
 // snap), whose files are sealed by package seal. The last two snapshots are kept, and the log

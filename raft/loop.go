@@ -172,7 +172,7 @@ func (l *loop) apply(cc *raftpb.ConfChange, index uint64) error {
 	if before.find(cc.GetNodeId()) == nil && cc.GetNodeId() != l.id {
 		l.mem.added(index)
 		if l.leads() && l.mem.lacking() {
-			l.orders.put(order{snapshot: true})
+			l.wantSnapshot()
 		}
 	}
 	members, err := before.apply(cc, l.raw.ApplyConfChange(cc))

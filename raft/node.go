@@ -33,6 +33,7 @@ type Node struct {
 	snapshots    snap.Dir
 	snapshotSize atomic.Uint64 // of the last one
 	writing      atomic.Bool   // one is being written
+	wanted       atomic.Bool   // one was ordered, and the applier does not know yet
 	tuning       atomic.Pointer[Tuning]
 	rotation     rotation
 	incoming     incoming
@@ -186,7 +187,7 @@ func (n *Node) reachability(id uint64, p progress, followed bool) api.RaftMember
 	}
 }
 
-// fatal says of an error of the log's files what it means.
+// fatal says of an error of the log's files what it means. A lack of space is none: see untilSpace.
 func fatal(err error) error {
-	return fmt.Errorf("%w; this manager stops, since nothing can be acknowledged that may not be on disk: check the disk and its free space, then start it again", err)
+	return fmt.Errorf("%w; this manager stops, since nothing can be acknowledged that may not be on disk: check the disk (the kernel's log says more), then start it again; if it cannot and other managers run, have one of them demote and remove it, and join again with an empty --state-dir", err)
 }

@@ -9,6 +9,7 @@ import (
 	etcdraft "go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
+	"skep/model"
 	"skep/raft/seal"
 	"skep/raft/wal"
 )
@@ -48,7 +49,7 @@ func (n *Node) RotateKey(ctx context.Context, key [32]byte) error {
 	case n.rotation.one <- struct{}{}:
 		defer func() { <-n.rotation.one }()
 	case <-ctx.Done():
-		return ctx.Err()
+		return model.Errorf(model.Unavailable, "rotate the key of the raft log: the rotation before it is not done: %w", context.Cause(ctx))
 	}
 	n.rotation.keys.Rotate(key)
 	retry := time.NewTicker(rotateRetry)
@@ -63,14 +64,14 @@ func (n *Node) RotateKey(ctx context.Context, key [32]byte) error {
 			return nil
 		}
 		n.appends.wake() // see rekey
-		n.orders.put(order{snapshot: true})
+		n.wantSnapshot()
 		select {
 		case <-n.rotation.written:
 		case <-retry.C:
 		case <-n.done:
-			return errors.New("raft: the key was not rotated, since the member has stopped; the rotation goes on when it runs again")
+			return model.Errorf(model.Unavailable, "rotate the key of the raft log: this manager has stopped; the rotation goes on when it runs again")
 		case <-ctx.Done():
-			return ctx.Err()
+			return model.Errorf(model.Unavailable, "rotate the key of the raft log: it goes on with the next call: %w", context.Cause(ctx))
 		}
 	}
 }

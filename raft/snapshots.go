@@ -32,6 +32,13 @@ func (d *due) now(entries, bytes, size uint64) bool {
 	return d.bytes >= min(bytes, max(worth, worthBytes)) || d.entries >= entries && d.bytes >= worth
 }
 
+// wantSnapshot has the applier take a snapshot, whether one is due or not.
+func (n *Node) wantSnapshot() {
+	if !n.wanted.Swap(true) {
+		n.orders.put(order{snapshot: true})
+	}
+}
+
 // capture takes a snapshot, if one is due and none is being written, and has it written.
 func (a *applier) capture(ctx context.Context, last *raftpb.Entry) error {
 	if last.GetIndex() < a.found {

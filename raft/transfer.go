@@ -72,7 +72,7 @@ func (l *loop) tickOthers() {
 	}
 	l.promote()
 	if l.ticks%l.cfg.ElectionTicks == 0 && l.mem.lacking() {
-		l.orders.put(order{snapshot: true}) // the one that was due did not get there
+		l.wantSnapshot() // the one that was due did not get there
 	}
 	if limit := l.electionTime(); l.Full() != nil || l.stalled(&l.busy, limit) || l.stalled(&l.applying, limit) {
 		if l.transfers.shed+l.cfg.ElectionTicks <= l.ticks {

@@ -300,7 +300,7 @@ func (s *Store) Follow() {
 	s.stranded = handed
 	s.rebase()
 	if term := s.ledIn; len(handed) > 0 {
-		time.AfterFunc(strandedLimit, func() { s.abandon(term) })
+		s.giveUp = time.AfterFunc(strandedLimit, func() { s.abandon(term) })
 	}
 }
 
@@ -328,6 +328,9 @@ const lostInFlight = "outcome unknown: leadership was lost while the write was u
 
 // strand ends what was in the log when leadership was lost.
 func (s *Store) strand(kind model.Kind, text string) {
+	if s.giveUp != nil {
+		s.giveUp.Stop()
+	}
 	for _, p := range s.stranded {
 		p.end(model.Errorf(kind, "%s", text))
 	}

@@ -9,3 +9,10 @@ func Publish(s *Store, c Commit) {
 	defer s.mu.Unlock()
 	s.feed.publish(c, 500*len(c.Changes))
 }
+
+// AppliedIndex returns the index of the last entry that is applied.
+func (s *Store) AppliedIndex() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.applied
+}

@@ -12,13 +12,6 @@ type reaching struct {
 	done  chan struct{}
 }
 
-// AppliedIndex returns the index of the last entry of the log that is applied here.
-func (s *Store) AppliedIndex() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.applied
-}
-
 // ReadAt returns the committed head once everything up to index is in it: a
 // read that is linearizable if index is from a ReadIndex. If ctx ends first, the
 // error is of kind Unavailable.

@@ -86,7 +86,8 @@ type Store struct {
 	// were proposed in: what becomes of them is what the next leader has.
 	stranded []*Pending
 	ledIn    uint64
-	giver    bool // a goroutine is giving entries to the log
+	giveUp   *time.Timer // ends the waiting of the stranded
+	giver    bool        // a goroutine is giving entries to the log
 	gate     gate
 	observer []*observation
 	feed     feed

@@ -135,7 +135,7 @@ func (c *Client) learn(key string, config *api.Config) {
 // again is the promise that nothing was carried out; without it, it is a connection
 // that broke.
 func settle(p Pending, err error) {
-	if Retryable(err) {
+	if retryable(err) {
 		p.Never()
 		return
 	}
@@ -146,9 +146,9 @@ func settle(p Pending, err error) {
 	}
 }
 
-// Retryable reports whether an error promises that nothing was carried out and advises
+// retryable reports whether an error promises that nothing was carried out and advises
 // to try again.
-func Retryable(err error) bool {
+func retryable(err error) bool {
 	_, ok := model.Advised(err)
 	return ok
 }

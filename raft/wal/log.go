@@ -3,6 +3,7 @@ package wal
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -223,7 +224,8 @@ func (l *Log) OldKeys() (last uint64, any bool) {
 	return last, any
 }
 
-// Release removes segments that hold nothing after entry index.
+// Release removes segments that hold nothing after entry index. Those that could not be
+// removed are tried again by the next call.
 func (l *Log) Release(index uint64) error {
 	l.mu.Lock()
 	keep := 0
@@ -232,17 +234,29 @@ func (l *Log) Release(index uint64) error {
 			keep = i
 		}
 	}
-	gone := l.segments[:keep]
-	l.segments = l.segments[keep:]
+	old := l.segments[:keep:keep]
 	l.mu.Unlock()
-	if len(gone) == 0 {
+	if len(old) == 0 {
 		return nil
 	}
-	for _, s := range gone {
-		if err := l.cfg.FS.Remove(segmentPath(l.cfg.Dir, s.number)); err != nil {
-			return fmt.Errorf("remove an old segment of the raft log: %w", err)
+	removed := 0
+	for _, s := range old { // the oldest first, so that the others are one piece
+		if err := l.cfg.FS.Remove(segmentPath(l.cfg.Dir, s.number)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return errors.Join(fmt.Errorf("remove an old segment of the raft log: %w", err), l.dropped(removed))
 		}
+		removed++
 	}
+	return l.dropped(removed)
+}
+
+// dropped notes that the first n segments were removed.
+func (l *Log) dropped(n int) error {
+	if n == 0 {
+		return nil
+	}
+	l.mu.Lock()
+	l.segments = l.segments[n:]
+	l.mu.Unlock()
 	if err := l.cfg.FS.SyncDir(l.cfg.Dir); err != nil {
 		return fmt.Errorf("remove old segments of the raft log: %w", err)
 	}

@@ -229,6 +229,32 @@ func TestLargeBatchesTakeSeveralRecordsAndAreStillWhole(t *testing.T) {
 	wantEntries(t, r, 1, 1)
 }
 
+// What could not be removed is still counted, and its key still needed, until it is.
+func TestOldSegmentsThatCannotBeRemovedAreTriedAgain(t *testing.T) {
+	t.Parallel()
+	m := vfs.NewMem()
+	fill(t, m, 300)
+	l, _, err := wal.Open(config(m), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	before := len(segments(t, m))
+	m.Inject(vfs.Rule{Op: vfs.OpRemove, Name: "*.log", Skip: 2, Count: 1, Err: syscall.EIO})
+	if err := l.Release(280); !errors.Is(err, syscall.EIO) {
+		t.Errorf("the error is %v, want %v", err, syscall.EIO)
+	}
+	if _, n := l.Size(); n != before-2 || len(segments(t, m)) != n {
+		t.Errorf("the log counts %d segments, %d are there, want %d", n, len(segments(t, m)), before-2)
+	}
+	if err := l.Release(280); err != nil {
+		t.Error(err)
+	}
+	if _, n := l.Size(); n >= before-2 || len(segments(t, m)) != n {
+		t.Errorf("the log counts %d segments, %d are there, want fewer", n, len(segments(t, m)))
+	}
+}
+
 func TestOldSegmentsGoAndTheRestStandsAlone(t *testing.T) {
 	t.Parallel()
 	m := vfs.NewMem()

@@ -15,7 +15,7 @@ import (
 const settled = 4 * time.Second
 
 // Faults 2, 3, 4, 15, 17 and 46, one after the other under the same load: each is told
-// with the longest time that no write was acknowledged.
+// with the longest time that no write was acknowledged once the fault was done.
 func TestOtherFaultsAreSurvived(t *testing.T) {
 	ctx, s := newSwarm(t, 3, 2)
 	if err := s.Deploy(ctx, "hello", replicas); err != nil {
