@@ -9,8 +9,9 @@ import (
 // What has to be said once for each kind, because the contract's messages have
 // no interface in common.
 
-// nameOf returns the name that must be unique within o's kind, "" if none must.
-func nameOf(o Object) string {
+// NameOf returns the name that must be unique within o's kind, "" for nodes and tasks, of
+// which none must.
+func NameOf(o Object) string {
 	switch o := o.(type) {
 	case *api.Service:
 		return o.GetSpec().GetAnnotations().GetName()

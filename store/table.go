@@ -79,10 +79,10 @@ func (t *Table[T]) holder(name string) (string, bool) {
 func (t *Table[T]) replace(e *hamt.Edit, old, new Object) {
 	var was, is string
 	if old != nil {
-		was = nameOf(old)
+		was = NameOf(old)
 	}
 	if new != nil {
-		is = nameOf(new)
+		is = NameOf(new)
 		t.objects = t.objects.Set(e, new.GetId(), new.(T))
 	} else {
 		t.objects = t.objects.Delete(e, old.GetId())

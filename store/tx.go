@@ -118,7 +118,7 @@ func (tx *Tx) write(kind Kind, old, new Object) {
 }
 
 func (tx *Tx) checkName(kind Kind, o Object) error {
-	name := nameOf(o)
+	name := NameOf(o)
 	if name == "" {
 		return nil
 	}

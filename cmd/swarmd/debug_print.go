@@ -165,24 +165,8 @@ func name(o store.Object) string {
 		return fmt.Sprintf("%s.%d", o.GetServiceAnnotations().GetName(), o.GetSlot())
 	case *api.Node:
 		return o.GetDescription().GetHostname()
-	case *api.Service:
-		return o.GetSpec().GetAnnotations().GetName()
-	case *api.Network:
-		return o.GetSpec().GetAnnotations().GetName()
-	case *api.Cluster:
-		return o.GetSpec().GetAnnotations().GetName()
-	case *api.Secret:
-		return o.GetSpec().GetAnnotations().GetName()
-	case *api.Config:
-		return o.GetSpec().GetAnnotations().GetName()
-	case *api.Volume:
-		return o.GetSpec().GetAnnotations().GetName()
-	case *api.Extension:
-		return o.GetAnnotations().GetName()
-	case *api.Resource:
-		return o.GetAnnotations().GetName()
 	}
-	return ""
+	return store.NameOf(o)
 }
 
 // state returns what an object is doing, if it does anything.
