@@ -138,7 +138,7 @@ func (l *loop) newGate() (gate, error) {
 	return g, nil
 }
 
-// group returns the membership as far as the log is known to be committed.
+// membership returns the one that counts: as far as the log is known to be committed.
 func (l *loop) membership() *membership {
 	if l.applied.Load() < l.gate.since {
 		return l.gate.start
