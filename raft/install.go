@@ -53,11 +53,13 @@ func (n *Node) OpenSnapshot(index uint64) (*OutgoingSnapshot, error) {
 
 // seekable makes a snapshot's state seekable: forward by reading, back by beginning anew.
 type seekable struct {
+	pace
 	at int64
 	*snap.Reader
 }
 
 func (s *seekable) Read(p []byte) (int, error) {
+	s.on(len(p))
 	n, err := s.Reader.Read(p)
 	s.at += int64(n)
 	return n, err
@@ -376,7 +378,7 @@ type restoring struct {
 func (a *applier) restoreReceived(ctx context.Context, r *restoring) error {
 	a.elected = 0
 	a.follow()
-	if _, err := a.load(r.meta.Index); err != nil {
+	if _, err := a.load(r.meta.Index, func(r io.Reader) io.Reader { return &paced{Reader: r} }); err != nil {
 		r.done <- err
 		return err
 	}

@@ -86,7 +86,7 @@ func (a *applier) take(ctx context.Context, last *raftpb.Entry) error {
 func (n *Node) writeSnapshot(ctx context.Context, meta snap.Meta, state Snapshot) error {
 	began := time.Now()
 	size, err := n.snapshots.Write(meta, func(w io.Writer) error {
-		_, err := state.WriteTo(untilDone{ctx, w})
+		_, err := state.WriteTo(&untilDone{ctx: ctx, w: w})
 		return err
 	})
 	switch {
@@ -136,14 +136,16 @@ func (n *Node) described(meta snap.Meta) *raftpb.Snapshot {
 	}
 }
 
-// untilDone is a writer that fails once ctx has ended, so that nobody waits for a
+// untilDone is a writer at a pace, which fails once ctx has ended, so that nobody waits for a
 // snapshot that nobody needs.
 type untilDone struct {
+	pace
 	ctx context.Context
 	w   io.Writer
 }
 
-func (u untilDone) Write(p []byte) (int, error) {
+func (u *untilDone) Write(p []byte) (int, error) {
+	u.on(len(p))
 	if err := u.ctx.Err(); err != nil {
 		return 0, err
 	}
