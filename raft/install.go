@@ -47,7 +47,7 @@ func (n *Node) OpenSnapshot(index uint64) (*OutgoingSnapshot, error) {
 		ID:      fmt.Sprintf("%x-%x-%x", n.id, r.Meta.Term, r.Meta.Index),
 		Meta:    &raftpb.SnapshotMetadata{Index: &r.Meta.Index, Term: &r.Meta.Term, ConfState: r.Meta.Conf},
 		Members: r.Meta.Members, Removed: r.Meta.Removed,
-		State: &seekable{Reader: r},
+		State: &seekable{Reader: r, pace: pace{stop: n.done}},
 	}, nil
 }
 
@@ -378,7 +378,7 @@ type restoring struct {
 func (a *applier) restoreReceived(ctx context.Context, r *restoring) error {
 	a.elected = 0
 	a.follow()
-	if _, err := a.load(r.meta.Index, func(r io.Reader) io.Reader { return &paced{Reader: r} }); err != nil {
+	if _, err := a.load(r.meta.Index, func(r io.Reader) io.Reader { return &paced{Reader: r, pace: pace{stop: ctx.Done()}} }); err != nil {
 		r.done <- err
 		return err
 	}

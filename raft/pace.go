@@ -16,6 +16,7 @@ const (
 // it would have all the processors and the disk for longer than a write may take. Where the
 // network or the disk is what takes long, the rest is short beside it.
 type pace struct {
+	stop  <-chan struct{} // ends a rest
 	bytes int
 	since time.Time
 }
@@ -26,7 +27,12 @@ func (p *pace) on(n int) {
 	case p.since.IsZero():
 		p.since = time.Now()
 	case p.bytes >= paceBytes:
-		time.Sleep(min(time.Since(p.since), paceRest))
+		rest := time.NewTimer(min(time.Since(p.since), paceRest))
+		select {
+		case <-rest.C:
+		case <-p.stop:
+			rest.Stop()
+		}
 		p.bytes, p.since = 0, time.Now()
 	}
 	p.bytes += n

@@ -86,7 +86,7 @@ func (a *applier) take(ctx context.Context, last *raftpb.Entry) error {
 func (n *Node) writeSnapshot(ctx context.Context, meta snap.Meta, state Snapshot) error {
 	began := time.Now()
 	size, err := n.snapshots.Write(meta, func(w io.Writer) error {
-		_, err := state.WriteTo(&untilDone{ctx: ctx, w: w})
+		_, err := state.WriteTo(&untilDone{pace: pace{stop: ctx.Done()}, ctx: ctx, w: w})
 		return err
 	})
 	switch {
