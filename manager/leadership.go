@@ -62,8 +62,12 @@ func (l leadership) Absence() string {
 		return ""
 	}
 	slices.Sort(away)
-	return fmt.Sprintf("of %d managers this one cannot reach %s: start them, or mend the network between them",
+	why := fmt.Sprintf("of %d managers this one cannot reach %s: start them, or mend the network between them",
 		len(status.Members), strings.Join(away, ", "))
+	if l.m.cfg.Unforced != "" {
+		why += "; " + l.m.cfg.Unforced
+	}
+	return why
 }
 
 // nameOf is what people call a node.

@@ -54,8 +54,13 @@ type Config struct {
 	Managers func() []string
 	// Opened is told this manager's raft id when its log is there. Nil: nobody is.
 	Opened func(raftID uint64) error
-	// ForceNew makes this manager the only one of its group, when quorum is gone for good.
+	// ForceNew makes this manager the only one of its group, when quorum is gone for good. Forced is
+	// told when that is done, and before any other can join: whoever sets ForceNew afterwards loses
+	// those who have. Nil: nobody is.
 	ForceNew bool
+	Forced   func() error
+	// Unforced says why ForceNew is not set though it was asked for, "" that it was not.
+	Unforced string
 	// Version is what this manager says it runs.
 	Version string
 	// Refused says why the other managers do not take this node for one of theirs, as far as
@@ -116,6 +121,9 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Refused == nil {
 		cfg.Refused = func() string { return "" }
 	}
+	if cfg.Forced == nil {
+		cfg.Forced = func() error { return nil }
+	}
 	if cfg.Opened == nil {
 		cfg.Opened = func(uint64) error { return nil }
 	}
@@ -141,7 +149,7 @@ func New(cfg Config) (*Manager, error) {
 		return nil, err
 	}
 	if cfg.ForceNew && !exists {
-		return nil, fmt.Errorf("--force-new-cluster makes a swarm of what one manager has, and there is no log in %s: start it with the state directory of a manager", cfg.Dir)
+		return nil, fmt.Errorf("--force-new-cluster makes a swarm of what one manager has, and there is no log in %s: start it with the state directory of a manager, or without the flag", cfg.Dir)
 	}
 	if exists || cfg.Founding != nil {
 		if err := m.open(nil); err != nil {
@@ -384,6 +392,9 @@ func (m *Manager) serve(ctx context.Context) error {
 	if m.forcing {
 		if err := m.demoteLost(ctx); err != nil {
 			return fmt.Errorf("begin a new group: %w", err)
+		}
+		if err := m.cfg.Forced(); err != nil {
+			return fmt.Errorf("note that this manager was made the only one: %w", err)
 		}
 		m.forcing = false
 	}

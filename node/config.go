@@ -42,7 +42,8 @@ type Config struct {
 	// tells the key to whoever may ask for it.
 	AutoLock bool
 	// ForceNewCluster makes this manager the only one of its swarm, which keeps everything
-	// else: for when most managers are lost for good.
+	// else: for when most managers are lost for good. It acts once: it is ignored, and said to be, as
+	// long as the state directory has the file that notes when it did.
 	ForceNewCluster bool
 	// Availability is what the node asks for when it joins or founds.
 	Availability api.NodeSpec_Availability

@@ -57,7 +57,7 @@ func (l local) leave(ctx context.Context, m *manager.Manager, say func(string) e
 
 // forget removes all that the node has of the swarm, once nothing uses it any more.
 func (n *node) forget() error {
-	for _, name := range []string{raftDir, removedDir, workerDir, tasksDir, certificatesDir} {
+	for _, name := range []string{raftDir, removedDir, workerDir, tasksDir, forcedFile, certificatesDir} {
 		if err := n.dir.remove(name); err != nil {
 			return fmt.Errorf("remove what is left of the swarm: %w", err)
 		}

@@ -72,7 +72,7 @@ type node struct {
 	// left is closed when the node has left the swarm, by its own wish.
 	left    chan struct{}
 	leaving atomic.Bool
-	forced  bool // the log was opened once: a new cluster is made once
+	played  bool // it has been a manager or a worker before, since it was started
 }
 
 // Run runs a node until ctx ends, which is no error, or until it cannot go on.

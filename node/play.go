@@ -76,6 +76,7 @@ func (n *node) while(ctx context.Context, role api.NodeRole) (context.Context, c
 // work answers on the socket as a worker does, as long as the node is one.
 func (n *node) work(ctx context.Context) error {
 	n.closeRemote()
+	n.played = true
 	if err := n.retire(ctx); err != nil {
 		return err
 	}
@@ -170,11 +171,15 @@ func (n *node) newManager(ctx context.Context, listening net.Addr, metrics *leas
 	if len(n.managers.Peers()) == 0 {
 		n.managers = client.NewManagers(addr)
 	}
+	force, unforced, err := n.force(ctx)
+	if err != nil {
+		return nil, err
+	}
 	cfg := manager.Config{
 		Identity: n.identity, FS: n.machine.FS, Dir: n.dir.join(raftDir), RaftKey: *keys.Write(), OldRaftKeys: keys.Read(),
 		Addr: addr, Now: n.cfg.Now, Log: n.cfg.Log, Version: n.cfg.Version,
 		Dial: n.dialManager, Connect: n.machine.Dial, Managers: n.otherManagers(addr), Opened: n.raftOpened, Refused: n.denied,
-		ForceNew: n.cfg.ForceNewCluster && !n.forced,
+		ForceNew: force, Forced: n.noteForced, Unforced: unforced,
 	}
 	if n.cfg.Metrics != nil {
 		cfg.Metrics = metrics
@@ -191,7 +196,7 @@ func (n *node) newManager(ctx context.Context, listening net.Addr, metrics *leas
 	if err != nil {
 		return nil, err
 	}
-	n.forced = true
+	n.played = true
 	n.addr.Store(&addr)
 	n.manager.Store(m)
 	return m, nil

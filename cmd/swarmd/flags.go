@@ -80,7 +80,7 @@ from --unlock-key-file, --unlock-key or $` + unlockKeyVariable + `. Without one 
 	f.BoolVar(&o.autolock, "autolock", false, "lock the managers of the swarm that is founded, see 'swarmctl cluster unlock-key'")
 	f.StringVar(&o.unlockKey, "unlock-key", "", "`KEY` that opens a locked manager; others can see it here, $"+unlockKeyVariable+" or a file are better")
 	f.StringVar(&o.unlockKeyFile, "unlock-key-file", "", "`FILE` that holds the unlock key")
-	f.BoolVar(&o.forceNew, "force-new-cluster", false, "make a swarm of this manager alone, with all it knows, when most of the others are lost for good")
+	f.BoolVar(&o.forceNew, "force-new-cluster", false, "once, make a swarm of this manager alone, with all it knows, when most of the others are lost for good; ignored at later starts")
 	f.BoolVar(&o.stopTasks, "stop-tasks", false, "stop this node's tasks when swarmd stops")
 	f.StringVarP(&o.logLevel, "log-level", "l", "info", "least `LEVEL` that is logged: debug, info, warn or error")
 	f.StringVar(&o.listenMetrics, "listen-metrics", "", "`ADDRESS` that serves Prometheus metrics over HTTP at /metrics")

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -262,6 +263,87 @@ func TestAfterAForceNewClusterWorkersComeBackAndNoTaskRestarts(t *testing.T) {
 		if got := len(c.Nodes()); got > nodes {
 			c.T().Errorf("the swarm has %d nodes and had %d", got, nodes)
 		}
+	})
+}
+
+// Fault 32 of the reliability promises: the flag stays on the command line, as in a unit file.
+func TestAManagerThatIsStartedAgainToForceANewClusterKeepsThoseWhoJoined(t *testing.T) {
+	t.Parallel()
+	testcluster.Seeds(t, 1, func(c *testcluster.Cluster) {
+		c.Managers(2)
+		for _, name := range []string{"m1", "m2"} {
+			c.Kill(name)
+		}
+		forced := c.Machine("m2")
+		forced.Config.ForceNewCluster = true
+		c.Restart("m2")
+		c.AwaitLeader()
+		c.JoinManager("m3")
+		c.JoinManager("m4")
+		w := c.Writers(6, "m2", "m3", "m4")
+		w.Next(testcluster.WriteGap)
+		group := func() (members []string) {
+			for _, n := range c.Nodes() {
+				if s := n.GetManagerStatus(); s.GetRaftId() != 0 {
+					members = append(members, fmt.Sprintf("%x", s.GetRaftId()))
+				}
+			}
+			slices.Sort(members)
+			return members
+		}
+		before := group()
+		if len(before) != 3 {
+			c.T().Fatalf("the group has the members %v, want three", before)
+		}
+		for range 2 {
+			// What the others acknowledge meanwhile must not be lost.
+			c.Kill("m2")
+			w.Next(testcluster.WriteGap)
+			c.Restart("m2")
+			c.AwaitManager("m2")
+			w.Next(testcluster.WriteGap)
+			if after := group(); !slices.Equal(after, before) {
+				c.T().Fatalf("the group has the members %v and had %v", after, before)
+			}
+		}
+
+		// Who really wants it again is told how.
+		w.Stop()
+		for _, name := range []string{"m2", "m3", "m4"} {
+			c.Kill(name)
+		}
+		c.Restart("m2")
+		note := testcluster.StateDir + "/forced"
+		c.Await("the flag is said to be ignored", time.Minute, func() error {
+			_, err := forced.Client().Control.ListClusters(c.T().Context(), &api.ListClustersRequest{})
+			if !strings.Contains(fmt.Sprint(err), "--force-new-cluster is ignored: ") || !strings.Contains(err.Error(), "remove "+note) {
+				return fmt.Errorf("a request ends with %w", err)
+			}
+			return nil
+		})
+		c.Kill("m2")
+		if err := forced.Disk.Remove(note); err != nil {
+			c.T().Fatal(err)
+		}
+		c.Restart("m2")
+		c.AwaitLeader()
+		if after := group(); len(after) != 1 {
+			c.T().Errorf("the group has the members %v after it was forced again, want one", after)
+		}
+	})
+}
+
+func TestAWorkerThatIsPromotedJoinsTheOthersThoughItWasStartedToForceANewCluster(t *testing.T) {
+	t.Parallel()
+	testcluster.Seeds(t, 1, func(c *testcluster.Cluster) {
+		c.Managers(1)
+		c.Prepare("w1", api.NodeRole_WORKER).Config.ForceNewCluster = true
+		c.Restart("w1")
+		c.AwaitReady("w1")
+		if err := c.SetRole("w1", api.NodeRole_MANAGER); err != nil {
+			c.T().Fatal(err)
+		}
+		c.AwaitManager("w1")
 	})
 }
 
