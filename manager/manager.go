@@ -289,11 +289,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	group.Go(func() error { return m.divergence.Run(ctx) })
 	err := group.Wait()
 	stop()
-	err = errors.Join(err, carrier.Wait())
-	if err != nil && !errors.Is(err, context.Canceled) {
-		return err
-	}
-	return nil
+	return errors.Join(err, carrier.Wait())
 }
 
 // HandOver lets another manager lead, if this one leads and another can. It goes on as a
@@ -336,7 +332,7 @@ func (m *Manager) setHealth(status api.HealthCheckResponse_ServingStatus) {
 	m.services.health.Set(raftserver.PartControlAPI, status)
 }
 
-// leadWhenElected runs the leader's parts from each election to its loss.
+// leadWhenElected runs the leader's parts from each election to its loss, until ctx ends.
 func (m *Manager) leadWhenElected(ctx context.Context) error {
 	for ctx.Err() == nil {
 		term, changed := m.replica.term.get()
@@ -350,13 +346,14 @@ func (m *Manager) leadWhenElected(ctx context.Context) error {
 		err := m.lead(ctx, changed)
 		select {
 		case <-changed: // what a part makes of that is no failure of its own
+		case <-ctx.Done():
 		default:
 			if err != nil {
 				return fmt.Errorf("lead: %w", err)
 			}
 		}
 	}
-	return ctx.Err()
+	return nil
 }
 
 // part is one thing that runs only while this manager leads.

@@ -3,10 +3,12 @@ package manager_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"maps"
 	mathrand "math/rand/v2"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -102,6 +104,37 @@ func TestTheFirstLeaderFoundsTheSwarm(t *testing.T) {
 	if m.Leading() {
 		t.Error("it leads after it has ended")
 	}
+}
+
+func TestWhatGoesWrongWhenAManagerStopsIsItsError(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cfg := founder(t)
+		disk := vfs.NewMem()
+		cfg.FS = disk
+		m, err := manager.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- m.Run(ctx) }()
+		if err := m.AwaitServing(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		disk.Inject(vfs.Rule{Op: vfs.OpSync, Name: "*.log", Delay: time.Second, Err: syscall.EIO})
+		if _, err := m.Store().Propose(func(tx *store.Tx) error {
+			return tx.Create(&api.Config{Id: "lost", Spec: &api.ConfigSpec{Annotations: &api.Annotations{Name: "lost"}}})
+		}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		cancel()
+		if err := <-ended; !errors.Is(err, syscall.EIO) || errors.Is(err, context.Canceled) {
+			t.Errorf("it ends with %v, want that its log could not be written and nothing else", err)
+		}
+	})
 }
 
 // The root's key is on disk until the cluster object is, so a founder may come
