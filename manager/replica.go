@@ -60,9 +60,11 @@ func (r *replica) Lead(term uint64) {
 	r.term.set(term)
 }
 
+// Follow ends the term before the writes of this manager: those who are told that one failed find out
+// why.
 func (r *replica) Follow() {
-	r.store.Follow()
 	r.term.set(0)
+	r.store.Follow()
 }
 
 func (r *replica) End() { r.store.End() }
