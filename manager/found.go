@@ -43,11 +43,11 @@ func (m *Manager) found(ctx context.Context) error {
 		return nil
 	}
 	if m.cfg.Founding == nil {
-		return fmt.Errorf("the swarm's log holds no cluster %s: the raft directory was replaced or emptied; restore it from a backup, or start over with an empty state directory", id.ClusterID())
+		return hopeless{fmt.Errorf("the swarm's log holds no cluster %s: the raft directory was replaced or emptied; restore it from a backup, or start over with an empty state directory", id.ClusterID())}
 	}
 	cluster, err := newCluster(id, m.cfg.Founding)
 	if err != nil {
-		return err
+		return hopeless{err}
 	}
 	return m.store.Update(ctx, func(tx *store.Tx) error {
 		if err := tx.Create(cluster); err != nil {

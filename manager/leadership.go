@@ -51,6 +51,9 @@ func (l leadership) Absence() string {
 	if why := l.m.cfg.Refused(); why != "" {
 		return "the other managers refuse this one: " + why
 	}
+	if fell, _ := l.m.fell.get(); fell != "" {
+		return fell
+	}
 	var away []string
 	status := node.Status()
 	for _, member := range status.Members {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	mathrand "math/rand/v2"
 	"net"
 	"sync/atomic"
 	"time"
@@ -91,6 +90,10 @@ type Manager struct {
 	leader watched[rpc.LeaderInfo]
 	// waits says what a manager without a log waits for.
 	waits watched[string]
+	// parts is all that runs only while leading, made anew for each time.
+	parts func() []part
+	// fell says which of them has fallen, until this manager leads again or another does.
+	fell watched[string]
 	// forcing is set until the first leadership of a group that was forced.
 	forcing bool
 	// stopping is closed when Run is about to end.
@@ -161,6 +164,7 @@ func New(cfg Config) (*Manager, error) {
 	external := &ca.External{Identity: cfg.Identity, Dial: cfg.Connect}
 	m.issuer = issuer.New(issuer.Config{ClusterID: cfg.Identity.ClusterID(), Now: cfg.Now, External: external})
 	m.services = m.newServices(external)
+	m.parts = m.leaderParts
 	// The servers may answer before Run does: what they have is known, not ready.
 	m.setHealth(api.HealthCheckResponse_NOT_SERVING)
 	return m, nil
@@ -221,6 +225,9 @@ func (m *Manager) AwaitServing(ctx context.Context) error {
 func (m *Manager) Waits() string {
 	if waits, _ := m.waits.get(); waits != "" {
 		return waits
+	}
+	if fell, _ := m.fell.get(); fell != "" {
+		return fell
 	}
 	if leader, _ := m.leader.get(); leader == (rpc.LeaderInfo{}) {
 		return "no manager leads yet"
@@ -330,110 +337,6 @@ func ignoreEnd(ctx context.Context, err error) error {
 func (m *Manager) setHealth(status api.HealthCheckResponse_ServingStatus) {
 	m.services.health.Set(raftserver.PartRaft, status)
 	m.services.health.Set(raftserver.PartControlAPI, status)
-}
-
-// leadWhenElected runs the leader's parts from each election to its loss, until ctx ends.
-func (m *Manager) leadWhenElected(ctx context.Context) error {
-	for ctx.Err() == nil {
-		term, changed := m.replica.term.get()
-		if term == 0 {
-			select {
-			case <-changed:
-			case <-ctx.Done():
-			}
-			continue
-		}
-		err := m.lead(ctx, changed)
-		select {
-		case <-changed: // what a part makes of that is no failure of its own
-		case <-ctx.Done():
-		default:
-			if err != nil {
-				return fmt.Errorf("lead: %w", err)
-			}
-		}
-	}
-	return nil
-}
-
-// part is one thing that runs only while this manager leads.
-type part struct {
-	name string
-	run  func(context.Context) error
-}
-
-// errLost ends the leader's parts when this manager leads no more.
-var errLost = errors.New("leadership was lost")
-
-// lead founds the swarm if need be and runs every part until ctx ends, leadership
-// is lost, or one part falls.
-func (m *Manager) lead(ctx context.Context, lost <-chan struct{}) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		select {
-		case <-lost:
-			return errLost
-		case <-ctx.Done():
-			return nil
-		}
-	})
-	group.Go(func() error { return m.serve(ctx) })
-	return group.Wait()
-}
-
-// serve is what a leader does: found the swarm, then run all parts.
-func (m *Manager) serve(ctx context.Context) error {
-	if err := m.found(ctx); err != nil {
-		return fmt.Errorf("found the swarm: %w", err)
-	}
-	if m.forcing {
-		if err := m.demoteLost(ctx); err != nil {
-			return fmt.Errorf("begin a new group: %w", err)
-		}
-		if err := m.cfg.Forced(); err != nil {
-			return fmt.Errorf("note that this manager was made the only one: %w", err)
-		}
-		m.forcing = false
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	for _, p := range m.parts() {
-		group.Go(func() error {
-			err := p.run(ctx)
-			if err != nil && ctx.Err() == nil {
-				return fmt.Errorf("%s: %w", p.name, err)
-			}
-			if ctx.Err() == nil {
-				return fmt.Errorf("%s ended by itself", p.name)
-			}
-			return nil
-		})
-	}
-	// Requests are let in when all that they need is there.
-	if err := m.services.dispatcher.AwaitOpen(ctx); err != nil {
-		return group.Wait()
-	}
-	m.serving.set(true)
-	defer m.serving.set(false)
-	m.cfg.Log.InfoContext(ctx, "this manager leads", slog.String("node.id", m.cfg.Identity.NodeID()))
-	return group.Wait()
-}
-
-// parts is all that runs only while leading.
-func (m *Manager) parts() []part {
-	runner := loop.NewRunner(loop.Config{
-		Store:   m.store,
-		Loops:   m.loops(),
-		NewID:   newID,
-		Rand:    mathrand.New(mathrand.NewPCG(mathrand.Uint64(), mathrand.Uint64())), //nolint:gosec // spreads load, guards nothing
-		Now:     m.cfg.Now,
-		Log:     m.cfg.Log,
-		Metrics: m.metrics,
-	})
-	return []part{
-		{"loops", runner.Run},
-		{"dispatcher", m.services.dispatcher.Run},
-		{"insight", m.services.insight.Run},
-	}
 }
 
 func newID() string { return model.NewID(rand.Reader) }
