@@ -1,11 +1,17 @@
 package manager
 
 import (
-	"errors"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
+
+	"skep/model"
 )
+
+// answerLimit is how long a manager that has left the group may take to answer what it was asked
+// before, as a leader that was demoted does.
+const answerLimit = 10 * time.Second
 
 // conns are the connections to other managers, one for each address, which requests
 // that are forwarded share.
@@ -14,12 +20,18 @@ type conns struct {
 
 	mu     sync.Mutex
 	byAddr map[string]*grpc.ClientConn
+	// retired are those that are closed when their timer fires.
+	retired map[*grpc.ClientConn]*time.Timer
+	closed  bool
 }
 
 // to returns the connection to addr, which is made at its first request.
 func (c *conns) to(addr string) (grpc.ClientConnInterface, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed {
+		return nil, model.Errorf(model.Unavailable, "reach the manager at %s: this manager is stopping", addr)
+	}
 	if conn := c.byAddr[addr]; conn != nil {
 		return conn, nil
 	}
@@ -34,16 +46,38 @@ func (c *conns) to(addr string) (grpc.ClientConnInterface, error) {
 	return conn, nil
 }
 
-// keep closes all connections but those to addrs.
-func (c *conns) keep(addrs map[string]bool) error {
+// keep gives up all connections but those to addrs. What they carry still has answerLimit to end.
+func (c *conns) keep(addrs map[string]bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var errs []error
 	for addr, conn := range c.byAddr {
-		if !addrs[addr] {
-			errs = append(errs, conn.Close())
-			delete(c.byAddr, addr)
+		if addrs[addr] {
+			continue
 		}
+		delete(c.byAddr, addr)
+		if c.retired == nil {
+			c.retired = map[*grpc.ClientConn]*time.Timer{}
+		}
+		c.retired[conn] = time.AfterFunc(answerLimit, func() {
+			c.mu.Lock()
+			delete(c.retired, conn)
+			c.mu.Unlock()
+			_ = conn.Close()
+		})
 	}
-	return errors.Join(errs...)
+}
+
+// close closes all connections, and lets no other be made.
+func (c *conns) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	for _, conn := range c.byAddr {
+		_ = conn.Close()
+	}
+	for conn, timer := range c.retired {
+		timer.Stop()
+		_ = conn.Close()
+	}
+	c.byAddr, c.retired = nil, nil
 }

@@ -186,9 +186,22 @@ func TestAManagerWhoseLeadersPartFallsLetsAnotherLeadAndFollows(t *testing.T) {
 		}); err != nil {
 			t.Error(err)
 		}
+		// It has connections to the members only.
+		was, err := m1.conns.to("10.0.0.9:4242")
+		if err != nil {
+			t.Fatal(err)
+		}
+		is, err := m1.conns.to("10.0.0.2:4242")
+		if err != nil {
+			t.Fatal(err)
+		}
 		m2.HandOver(t.Context())
 		if err := m1.AwaitServing(within(t, 10*time.Second)); err != nil {
 			t.Errorf("it does not lead again when it is elected: %v", err)
+		}
+		<-time.After(answerLimit + time.Second)
+		if !isClosed(was) || isClosed(is) {
+			t.Errorf("closed: the connection to where no member is %t, the one to a member %t; want the first alone", isClosed(was), isClosed(is))
 		}
 	})
 }

@@ -37,7 +37,7 @@ func (l leadership) ReadBarrier(ctx context.Context) error {
 	return l.m.AwaitServing(ctx)
 }
 
-// Connect returns the connection to the leader, which raft's messages take too.
+// Connect returns the connection to the leader that forwarded requests share.
 func (l leadership) Connect(leader rpc.LeaderInfo) (grpc.ClientConnInterface, error) {
 	return l.m.conns.to(leader.Addr)
 }
@@ -86,13 +86,19 @@ func errNoLog() error {
 }
 
 // watchLeader keeps what leadership says until ctx ends: this manager when its leader's
-// parts run, else the member that raft names, if it is another.
+// parts run, else the member that raft names, if it is another. It also gives up connections to
+// where no member is any more.
 func (m *Manager) watchLeader(ctx context.Context) {
 	node := m.raft.Load()
 	for ctx.Err() == nil {
 		changed := node.Changed()
 		serving, served := m.serving.get()
 		m.leader.set(m.leaderNow(serving))
+		members := map[string]bool{}
+		for _, member := range node.Status().Members {
+			members[member.GetAddr()] = true
+		}
+		m.conns.keep(members)
 		select {
 		case <-changed:
 		case <-served:

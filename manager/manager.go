@@ -263,7 +263,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.services.health.Set(raftserver.PartRaft, api.HealthCheckResponse_SERVING)
 	defer m.setHealth(api.HealthCheckResponse_NOT_SERVING)
 	defer context.AfterFunc(ctx, func() { close(m.stopping) })()
-	defer func() { _ = m.conns.keep(nil) }() // nobody asks any more
+	defer m.conns.close()
 	if err := m.ensureMember(ctx); err != nil {
 		return ignoreEnd(ctx, err)
 	}
