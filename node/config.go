@@ -32,7 +32,8 @@ type Config struct {
 	// default route's source address, else loopback.
 	Advertise string
 	// JoinAddr and JoinToken are for the first start of a node that joins a swarm. At a later
-	// one JoinAddr is one more place to look for managers at, which may have moved.
+	// one JoinAddr is one more place to look for managers at, which may have moved, and needs no
+	// token.
 	// Without them, and without an identity from an earlier start, it founds one.
 	JoinAddr, JoinToken string
 	// UnlockKey opens what a locked manager has on disk. Without it a locked manager waits

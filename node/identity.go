@@ -40,7 +40,7 @@ func (n *node) loadIdentity(ctx context.Context) (member bool, err error) {
 		// for another, see obtain.
 		n.cfg.Log.WarnContext(ctx, "this node has to have a new certificate before it can talk to the managers", slog.Any("error", err))
 	}
-	if n.cfg.JoinAddr != "" {
+	if n.cfg.JoinToken != "" {
 		n.cfg.Log.InfoContext(ctx, "this node is a member already; its join token is ignored", slog.String("node.id", cert.NodeID))
 	}
 	if n.rootKey, err = n.dir.read(certificatesDir, foundingKey); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -98,6 +98,9 @@ func (n *node) found() (*ca.Root, *ca.Certificate, []byte, error) {
 
 // join asks the manager at the join address for an identity.
 func (n *node) join(ctx context.Context) (*ca.Root, *ca.Certificate, error) {
+	if n.cfg.JoinToken == "" {
+		return nil, nil, errors.New("--join-addr without --join-token: this node is no member of a swarm yet; 'swarmctl cluster join-token worker' on a manager prints the token")
+	}
 	token, err := ca.ParseToken(n.cfg.JoinToken)
 	if err != nil {
 		return nil, nil, err

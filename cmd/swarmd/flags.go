@@ -71,8 +71,8 @@ from --unlock-key-file, --unlock-key or $` + unlockKeyVariable + `. Without one 
 	f.StringVar(&o.socket, "listen-control-api", "/var/run/swarmd.sock", "unix socket `PATH` of the control API")
 	f.StringVar(&o.listen, "listen-remote-api", "0.0.0.0:4242", "`ADDRESS` that other nodes connect to (port 0: any free one)")
 	f.StringVar(&o.advertise, "advertise-remote-api", "", "`ADDRESS` given to other nodes (default: that of the default route, else loopback)")
-	f.StringVar(&o.joinAddr, "join-addr", "", "join the swarm of the manager at `ADDRESS`")
-	f.StringVar(&o.joinToken, "join-token", "", "`TOKEN` to join with, see 'swarmctl cluster join-token worker'")
+	f.StringVar(&o.joinAddr, "join-addr", "", "join the swarm of the manager at `ADDRESS`; a member looks there for managers that have moved")
+	f.StringVar(&o.joinToken, "join-token", "", "`TOKEN` to join with, which a member does not need, see 'swarmctl cluster join-token worker'")
 	f.StringVar(&o.availability, "availability", "active", "`MODE` in which it begins: active, pause or drain")
 	f.StringVar(&o.hostname, "hostname", "", "`NAME` of this node (default: the machine's)")
 	f.StringVar(&o.generic, "generic-node-resources", "", "other resources `KIND=VALUE` of this node: fpga=2,gpu=U1,gpu=U2")
@@ -103,8 +103,6 @@ func (o options) config(log io.Writer) (node.Config, error) {
 		return node.Config{}, fmt.Errorf("--join-token without --join-addr: say which manager to join")
 	case o.joinAddr != "" && o.autolock:
 		return node.Config{}, fmt.Errorf("--autolock with --join-addr: it is for the first manager of a swarm; 'swarmctl cluster update --autolock' locks managers that run")
-	case o.joinAddr != "" && o.joinToken == "":
-		return node.Config{}, fmt.Errorf("--join-addr without --join-token: 'swarmctl cluster join-token worker' on a manager prints it")
 	}
 	unlock, err := givenUnlockKey(o.unlockKey, o.unlockKeyFile)
 	if err != nil {
