@@ -31,6 +31,9 @@ func (g group) ID() uint64 { return g.status().ID }
 // Members are all members, with what is known of each.
 func (g group) Members() []*api.RaftMember { return g.status().Members }
 
+// Learners are the raft ids of those that do not vote yet.
+func (g group) Learners() []uint64 { return g.status().Learners }
+
 // Removed are the raft ids of those who were members.
 func (g group) Removed() []uint64 { return g.status().Removed }
 

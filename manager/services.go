@@ -53,6 +53,7 @@ func (m *Manager) newServices(external *ca.External) services {
 			NewID:          newID,
 			CheckTemplates: template.Check,
 			Members:        group{m}.Members,
+			Learners:       group{m}.Learners,
 			NewJoinToken:   m.newJoinToken,
 			External:       external,
 			Now:            m.cfg.Now,

@@ -30,8 +30,8 @@ type Quorum struct {
 	Left, Reachable int
 }
 
-// QuorumWithout counts what stays of members when those whose raft IDs are given leave. A member
-// of which nothing is known counts as reachable.
+// QuorumWithout counts what stays of members when those whose raft IDs are given leave, or do not
+// count: learners decide nothing. A member of which nothing is known counts as reachable.
 func QuorumWithout(members []*api.RaftMember, leaving ...uint64) Quorum {
 	var q Quorum
 	for _, m := range members {
@@ -51,13 +51,14 @@ func (q Quorum) Holds() bool { return q.Left > 0 && q.Reachable >= q.Left/2+1 }
 
 // CheckDemotion returns an error if the swarm could not go on without a manager: it is the last
 // one, or without it and those whose demotion is under way there is no reachable majority.
-// wanted tells of a node ID which role it is to have: that of its spec. An error of kind
-// NotFound says that the node is not a member.
-func CheckDemotion(n *api.Node, members []*api.RaftMember, managers int, wanted func(nodeID string) (api.NodeRole, bool)) error {
+// learners are the raft IDs of the members that do not vote yet: they make no majority. wanted
+// tells of a node ID which role it is to have: that of its spec. An error of kind NotFound says
+// that the node is not a member.
+func CheckDemotion(n *api.Node, members []*api.RaftMember, learners []uint64, managers int, wanted func(nodeID string) (api.NodeRole, bool)) error {
 	if n.GetRole() == api.NodeRole_MANAGER && managers == 1 {
 		return Errorf(Precondition, "attempting to demote the last manager of the swarm: nobody would be left to lead it; promote another node first")
 	}
-	var leaving []uint64
+	leaving := slices.Clone(learners)
 	member, others := false, 0
 	for _, m := range members {
 		if m.GetNodeId() == n.GetId() {
@@ -78,7 +79,7 @@ func CheckDemotion(n *api.Node, members []*api.RaftMember, managers int, wanted 
 	case q.Holds():
 		return nil
 	case q.Left == 0:
-		return Errorf(Precondition, "attempting to demote the last manager of the swarm: the demotion of every other one (%d) is under way already; promote one of them again, or another node, first", others)
+		return Errorf(Precondition, "attempting to demote the last manager of the swarm: every other one is being demoted (%d) or takes part in no decision yet (%d); promote another node, or wait until one that joins takes part", others, len(learners))
 	default:
 		return Errorf(Precondition, "demoting node %.80q would leave %d reachable managers of %d (%d more are being demoted): they could not agree on anything; bring the others back first", n.GetId(), q.Reachable, q.Left, others)
 	}

@@ -3,6 +3,7 @@ package rotator
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"skep/api"
@@ -17,6 +18,8 @@ type Raft interface {
 	ID() uint64
 	// Members are all of the group, with their reachability.
 	Members() []*api.RaftMember
+	// Learners are the raft IDs of those that do not vote yet.
+	Learners() []uint64
 	// Changed returns a channel that is closed when leader, members or reachability may differ
 	// from what they are now.
 	Changed() <-chan struct{}
@@ -195,12 +198,12 @@ func withMessage(s *api.NodeStatus, message string) *api.NodeStatus {
 // remove takes a node out of raft; nil means that it is no member. This member itself hands over
 // instead, and does not return nil: who leads next goes on.
 func (r Roles) remove(ctx context.Context, nodeID string) error {
-	members := r.Raft.Members()
+	members, learners := r.Raft.Members(), slices.Clip(r.Raft.Learners())
 	for _, m := range members {
 		if m.GetNodeId() != nodeID {
 			continue
 		}
-		q := model.QuorumWithout(members, m.GetRaftId())
+		q := model.QuorumWithout(members, append(learners, m.GetRaftId())...)
 		if q.Left == 0 {
 			return model.Errorf(model.Precondition, "node %s is the last manager, without which nobody would lead the swarm; promote another node", nodeID)
 		}

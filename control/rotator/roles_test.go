@@ -28,6 +28,7 @@ import (
 //	demote NAME…     their desired role is worker
 //	remove NAME…     their objects are removed
 //	join NAME…       they are added to raft, as Join does
+//	learners NAME…   nodes that are managers, and members of raft that do not vote
 //	cut NAME…        they are not reached any more; if the leader is not, another leads
 //	mend NAME…       they are reached again
 //	lead NAME        it leads
@@ -139,7 +140,7 @@ func newSwarm(t *testing.T) *swarm {
 	return &swarm{
 		t:     t,
 		store: store.NewLocal(store.Config{Now: time.Now, Freeze: true}),
-		raft:  &fakeGroup{changed: make(chan struct{}), cut: map[string]bool{}, broke: t.Errorf},
+		raft:  &fakeGroup{changed: make(chan struct{}), cut: map[string]bool{}, learns: map[string]bool{}, broke: t.Errorf},
 		end:   func() {},
 	}
 }
@@ -152,6 +153,9 @@ func (s *swarm) do(command string, args []string) {
 		case "managers":
 			s.create(arg, api.NodeRole_MANAGER)
 			s.raft.add(arg)
+		case "learners":
+			s.create(arg, api.NodeRole_MANAGER)
+			s.raft.learn(arg)
 		case "workers":
 			s.create(arg, api.NodeRole_WORKER)
 		case "promote":
@@ -296,7 +300,8 @@ type fakeGroup struct {
 	broke func(format string, args ...any)
 
 	mu      sync.Mutex
-	members []string
+	members []string // the learners are among them
+	learns  map[string]bool
 	first   string
 	cut     map[string]bool
 	told    []string
@@ -329,7 +334,7 @@ func (g *fakeGroup) change(f func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f()
-	fit := func(id string) bool { return slices.Contains(g.members, id) && !g.cut[id] }
+	fit := func(id string) bool { return slices.Contains(g.members, id) && !g.cut[id] && !g.learns[id] }
 	if !g.majority(g.members) {
 		g.first = ""
 	} else if !fit(g.first) {
@@ -339,21 +344,33 @@ func (g *fakeGroup) change(f func()) {
 	g.changed = make(chan struct{})
 }
 
-// majority reports whether members can agree on anything.
+// majority reports whether members can agree on anything: those of them that vote.
 func (g *fakeGroup) majority(members []string) bool {
-	reached := 0
+	reached, voters := 0, 0
 	for _, id := range members {
+		if g.learns[id] {
+			continue
+		}
+		voters++
 		if !g.cut[id] {
 			reached++
 		}
 	}
-	return reached > len(members)/2
+	return reached > voters/2
+}
+
+func (g *fakeGroup) learn(id string) {
+	g.change(func() {
+		g.members = append(g.members, id)
+		g.learns[id] = true
+	})
 }
 
 func (g *fakeGroup) add(id string) {
 	g.change(func() {
 		if !slices.Contains(g.members, id) {
 			g.members = append(g.members, id)
+			delete(g.learns, id)
 		}
 	})
 }
@@ -362,7 +379,7 @@ func (g *fakeGroup) reach(id string, reached bool) { g.change(func() { g.cut[id]
 
 func (g *fakeGroup) lead(id string) {
 	g.change(func() {
-		if slices.Contains(g.members, id) && !g.cut[id] {
+		if slices.Contains(g.members, id) && !g.cut[id] && !g.learns[id] {
 			g.first = id
 		}
 	})
@@ -396,6 +413,16 @@ func (m memberOf) Members() []*api.RaftMember {
 		members = append(members, &api.RaftMember{RaftId: raftID(id), NodeId: id, Status: &api.RaftMemberStatus{Reachability: reached}})
 	}
 	return members
+}
+
+func (m memberOf) Learners() []uint64 {
+	m.group.mu.Lock()
+	defer m.group.mu.Unlock()
+	var ids []uint64
+	for id := range m.group.learns {
+		ids = append(ids, raftID(id))
+	}
+	return ids
 }
 
 func (m memberOf) Changed() <-chan struct{} {
@@ -445,7 +472,7 @@ func (m memberOf) TransferLeadership(_ context.Context, _ uint64) error {
 	var err error
 	m.group.change(func() {
 		g := m.group
-		i := slices.IndexFunc(g.members, func(id string) bool { return id != m.id && !g.cut[id] })
+		i := slices.IndexFunc(g.members, func(id string) bool { return id != m.id && !g.cut[id] && !g.learns[id] })
 		if i < 0 {
 			err = model.Errorf(model.Precondition, "nobody is there to take over")
 			return

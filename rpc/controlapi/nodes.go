@@ -43,12 +43,12 @@ func (s *Server) UpdateNode(ctx context.Context, r *api.UpdateNodeRequest) (*api
 	if err := model.CheckNode(r.GetSpec()); err != nil {
 		return nil, err
 	}
-	members := s.membersByNode()
+	members, learners := s.membersByNode(), s.learners()
 	n, err := change(ctx, s, r.GetNodeId(), r.GetNodeVersion(), func(tx *store.Tx, old *api.Node) (*api.Node, error) {
 		was, wanted := old.GetSpec().GetDesiredRole(), r.GetSpec().GetDesiredRole()
 		switch {
 		case was == api.NodeRole_MANAGER && wanted == api.NodeRole_WORKER:
-			if err := checkDemotion(tx.Snapshot, old, members); err != nil {
+			if err := checkDemotion(tx.Snapshot, old, members, learners); err != nil {
 				return nil, err
 			}
 		case was == api.NodeRole_WORKER && wanted == api.NodeRole_MANAGER:
@@ -68,14 +68,14 @@ func (s *Server) UpdateNode(ctx context.Context, r *api.UpdateNodeRequest) (*api
 
 // checkDemotion refuses what would leave the cluster without a manager, or
 // without a majority of reachable ones.
-func checkDemotion(s *store.Snapshot, n *api.Node, members map[string]*api.RaftMember) error {
+func checkDemotion(s *store.Snapshot, n *api.Node, members map[string]*api.RaftMember, learners []uint64) error {
 	managers := 0
 	for other := range s.Nodes.All() {
 		if other.GetRole() == api.NodeRole_MANAGER {
 			managers++
 		}
 	}
-	return model.CheckDemotion(n, slices.Collect(maps.Values(members)), managers, func(id string) (api.NodeRole, bool) {
+	return model.CheckDemotion(n, slices.Collect(maps.Values(members)), learners, managers, func(id string) (api.NodeRole, bool) {
 		other, ok := s.Nodes.Get(id)
 		return other.GetSpec().GetDesiredRole(), ok
 	})

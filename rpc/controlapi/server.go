@@ -20,6 +20,8 @@ type Config struct {
 	// Members lists the raft members, from which the manager status of nodes and
 	// the rules for demotion and removal come. Nil is none.
 	Members func() []*api.RaftMember
+	// Learners lists the raft IDs of the members that do not vote yet. Nil is none.
+	Learners func() []uint64
 	// Promotable says why a node may not become a manager. It is called inside a
 	// transaction: no I/O, no calls of the store. Nil is model.CheckPromotion.
 	Promotable func(*api.Node) error
@@ -39,6 +41,7 @@ type Server struct {
 	newID          func() string
 	checkTemplates func(*api.ServiceSpec) error
 	members        func() []*api.RaftMember
+	learners       func() []uint64
 	promotable     func(*api.Node) error
 	newJoinToken   func(caCert []byte) (string, error)
 	external       ExternalCA
@@ -52,6 +55,7 @@ func New(cfg Config) *Server {
 		newID:          cfg.NewID,
 		checkTemplates: cfg.CheckTemplates,
 		members:        cfg.Members,
+		learners:       cfg.Learners,
 		promotable:     cfg.Promotable,
 		newJoinToken:   cfg.NewJoinToken,
 		external:       cfg.External,
@@ -65,6 +69,9 @@ func New(cfg Config) *Server {
 	}
 	if s.members == nil {
 		s.members = func() []*api.RaftMember { return nil }
+	}
+	if s.learners == nil {
+		s.learners = func() []uint64 { return nil }
 	}
 	if s.promotable == nil {
 		s.promotable = model.CheckPromotion

@@ -31,6 +31,8 @@ type Group interface {
 	ID() uint64
 	// Members are all of the group, with their reachability.
 	Members() []*api.RaftMember
+	// Learners are the raft IDs of those that do not vote yet.
+	Learners() []uint64
 	// Removed are raft IDs that were members, and never will be again.
 	Removed() []uint64
 	// AddMember returns when the member was added here.
@@ -211,7 +213,9 @@ func (s *Membership) Leave(ctx context.Context, r *api.LeaveRequest) (*api.Leave
 	case caller.NodeID == "" || members[i].GetNodeId() != caller.NodeID:
 		return nil, model.Errorf(model.Denied, "raft member %x is another node: a manager leaves for itself only; to take another out, demote it", raftID)
 	}
-	if q := model.QuorumWithout(members, raftID); !q.Holds() {
+	if q := model.QuorumWithout(members, append(slices.Clip(s.Group.Learners()), raftID)...); q.Left == 0 {
+		return nil, model.Errorf(model.Precondition, "this is the last manager, without which nobody would lead the swarm: promote another node first")
+	} else if !q.Holds() {
 		return nil, model.Errorf(model.Precondition, "without this manager %d of %d would be reachable: they could not agree on anything; bring the others back, or promote a node, first", q.Reachable, q.Left)
 	}
 	if raftID == s.Group.ID() {

@@ -22,10 +22,11 @@ import (
 
 // members is a raft group in memory, which counts its changes.
 type members struct {
-	self    uint64
-	all     []*api.RaftMember
-	removed []uint64
-	changes []string
+	self     uint64
+	all      []*api.RaftMember
+	removed  []uint64
+	learners []uint64
+	changes  []string
 	// adding runs when a member is being added.
 	adding func()
 }
@@ -33,6 +34,7 @@ type members struct {
 func (g *members) ID() uint64                 { return g.self }
 func (g *members) Members() []*api.RaftMember { return slices.Clone(g.all) }
 func (g *members) Removed() []uint64          { return slices.Clone(g.removed) }
+func (g *members) Learners() []uint64         { return slices.Clone(g.learners) }
 
 func (g *members) AddMember(_ context.Context, m *api.RaftMember) error {
 	g.changes = append(g.changes, "add "+m.GetNodeId()+" at "+m.GetAddr())
@@ -337,7 +339,7 @@ func TestWhoMayLeaveTheGroup(t *testing.T) {
 		"the leader, which hands over": {two, rpc.Identity{NodeID: "m1", Local: true}, &api.RaftMember{RaftId: 1}, model.Unavailable, "has handed over: ask again", []string{"hand over"}},
 		"the last": {
 			two[:1], rpc.Identity{NodeID: "m1", Local: true}, &api.RaftMember{RaftId: 1}, model.Precondition,
-			"without this manager 0 of 0 would be reachable: they could not agree on anything; bring the others back, or promote a node, first", nil,
+			"this is the last manager, without which nobody would lead the swarm: promote another node first", nil,
 		},
 		"one whose leaving leaves one of two reachable": {
 			[]*api.RaftMember{three[0], three[1], {RaftId: 3, NodeId: "m3", Status: away}}, rpc.Identity{NodeID: "m2"}, &api.RaftMember{RaftId: 2},
@@ -357,6 +359,42 @@ func TestWhoMayLeaveTheGroup(t *testing.T) {
 			}
 			if !slices.Equal(g.changes, test.changes) {
 				t.Errorf("the group's changes are %v, want %v", g.changes, test.changes)
+			}
+		})
+	}
+}
+
+func TestMembersThatDoNotVoteAreNotCountedWhenOneLeaves(t *testing.T) {
+	t.Parallel()
+	away := &api.RaftMemberStatus{Reachability: api.RaftMemberStatus_UNREACHABLE}
+	for name, test := range map[string]struct {
+		away, learners []uint64
+		leaves         uint64
+		says           string // "": it may
+	}{
+		"a learner, while other learners are away":             {[]uint64{3, 4}, []uint64{2, 3, 4}, 2, ""},
+		"a voter that only a learner could stand in for":       {[]uint64{3}, []uint64{4}, 2, "without this manager 1 of 2 would be reachable"},
+		"a voter of three, while a learner is away":            {[]uint64{4}, []uint64{4}, 2, ""},
+		"a voter of two, while two learners are away":          {[]uint64{3, 4}, []uint64{3, 4}, 2, ""},
+		"the only voter, while there are reachable learners":   {nil, []uint64{2, 3, 4}, 1, "this is the last manager, without which"},
+		"the leader, which has only a learner to hand over to": {[]uint64{2, 3}, []uint64{4}, 1, "without this manager 0 of 2 would be reachable"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := &members{self: 1, learners: test.learners}
+			for id := range uint64(4) {
+				m := &api.RaftMember{RaftId: id + 1, NodeId: fmt.Sprintf("m%d", id+1)}
+				if slices.Contains(test.away, id+1) {
+					m.Status = away
+				}
+				g.all = append(g.all, m)
+			}
+			_, err := (&Membership{Group: g}).Leave(rpc.WithCaller(t.Context(), rpc.Identity{NodeID: fmt.Sprintf("m%d", test.leaves)}), &api.LeaveRequest{Node: &api.RaftMember{RaftId: test.leaves}})
+			switch {
+			case test.says == "" && (err != nil || !slices.Equal(g.changes, []string{fmt.Sprintf("remove %d", test.leaves)})):
+				t.Errorf("the group's changes are %v, and it says %v; want it removed", g.changes, err)
+			case test.says != "" && (model.KindOf(err) != model.Precondition || !strings.Contains(fmt.Sprint(err), test.says) || len(g.changes) > 0):
+				t.Errorf("the group's changes are %v, and it says %v; want Precondition and %q", g.changes, err, test.says)
 			}
 		})
 	}

@@ -84,6 +84,7 @@ type alone struct{ changes int }
 
 func (*alone) ID() uint64                 { return 7 }
 func (*alone) Removed() []uint64          { return nil }
+func (*alone) Learners() []uint64         { return nil }
 func (*alone) Members() []*api.RaftMember { return []*api.RaftMember{{RaftId: 7, NodeId: "n"}} }
 
 func (a *alone) AddMember(context.Context, *api.RaftMember) error    { return a.change() }
