@@ -21,5 +21,9 @@
 //   - A call is answered when raft has the message in its queue.
 //   - A snapshot is handed to raft only when each chunk and the whole have their sums.
 //
+// What Raft has for a group with stock managers in it (Healthy, Restore, MaxSnapshot) is not
+// selected by any manager yet: without Restore a stock manager's snapshot is refused at its first
+// part, and a candidate is not asked whether it can be reached.
+//
 // All methods may be called at once, and while Health is set.
 package raftserver

@@ -307,6 +307,38 @@ func snapshotPart(index uint64, data string) *raftpb.Message {
 	return m
 }
 
+func TestOnlyTheHashesOfMembersArePassedOn(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		caller string
+		id     uint64
+		want   []uint64
+	}{
+		"a member":              {"n2", 2, []uint64{512}},
+		"somebody not known":    {"n9", 9, nil},
+		"a node that is no one": {"", 2, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, _, _ := serve()
+			var got []uint64
+			s.Hashes = func(from, index uint64, _ []byte) {
+				if from != test.id {
+					t.Errorf("hashes of %x come from %x", test.id, from)
+				}
+				got = append(got, index)
+			}
+			stream := &messages{ctx: from(test.caller), in: []*skep.MessagesRequest{{
+				Hello: &skep.Hello{From: test.id, To: 1}, Hashes: []*skep.StateHash{{Index: 512, Hash: []byte("h")}},
+			}}}
+			_ = (&Replication{Raft: s}).Messages(stream)
+			if !slices.Equal(got, test.want) {
+				t.Errorf("the hashes at %v are passed on, want those at %v", got, test.want)
+			}
+		})
+	}
+}
+
 func TestASnapshotOfAStockManagerIsPutTogether(t *testing.T) {
 	t.Parallel()
 	other := msg(raftpb.MsgApp, 2, 1)
@@ -344,6 +376,17 @@ func TestASnapshotOfAStockManagerIsPutTogether(t *testing.T) {
 			}
 		})
 	}
+	t.Run("nobody takes them, of which the first part is enough", func(t *testing.T) {
+		t.Parallel()
+		s, _, _ := serve()
+		stream := &parts{ctx: from("n2")}
+		for range 3 {
+			stream.in = append(stream.in, &api.StreamRaftMessageRequest{Message: snapshotPart(9, "ab")})
+		}
+		if err := s.StreamRaftMessage(stream); codeOf(err) != codes.Unimplemented || len(stream.in) != 2 {
+			t.Errorf("%v, and %d of 3 parts are left; want 2", err, len(stream.in))
+		}
+	})
 	t.Run("nobody takes them", func(t *testing.T) {
 		t.Parallel()
 		s, member, _ := serve()

@@ -178,13 +178,22 @@ func assemble(limit int, check func(*raftpb.Message) error, next func() (*raftpb
 	}
 }
 
-// stockSender returns an error when the sender of a message may not send it.
+// stockSender returns an error when the sender of a message may not send it, or nobody takes it.
 func (s *Raft) stockSender(ctx context.Context, m *raftpb.Message) error {
 	if m.GetFrom() == 0 && m.GetType() == raftpb.MsgHup { // empty: it is dropped
 		return nil
 	}
-	_, err := s.sender(ctx, m.GetFrom())
-	return err
+	if _, err := s.sender(ctx, m.GetFrom()); err != nil {
+		return err
+	}
+	if m.GetType() == raftpb.MsgSnap && s.Restore == nil { // before all of it is assembled
+		return errNoStockSnapshots()
+	}
+	return nil
+}
+
+func errNoStockSnapshots() error {
+	return model.Errorf(model.Unimplemented, "this manager takes no snapshots of stock managers: let it join managers of its own kind")
 }
 
 // fromStock takes a message of a stock manager. What is dropped is answered like what is taken.
@@ -211,7 +220,7 @@ func (s *Raft) fromStock(ctx context.Context, m *raftpb.Message) error {
 		}
 	case raftpb.MsgSnap:
 		if s.Restore == nil {
-			return model.Errorf(model.Unimplemented, "this manager takes no snapshots of stock managers: let it join managers of its own kind")
+			return errNoStockSnapshots()
 		}
 		return s.Restore(ctx, m)
 	default:

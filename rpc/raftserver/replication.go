@@ -95,8 +95,10 @@ func (s *Replication) batch(stream grpc.BidiStreamingServer[skep.MessagesRequest
 	return stream.Send(&skep.MessagesResponse{Ack: r.GetAck()})
 }
 
+// hashes passes on what a member's state amounts to. What somebody says who is no member, as far
+// as this manager knows, counts for nothing.
 func (s *Replication) hashes(from sender, hashes []*skep.StateHash) {
-	if s.Raft.Hashes == nil {
+	if s.Raft.Hashes == nil || !from.known {
 		return
 	}
 	for _, h := range hashes {
