@@ -22,8 +22,13 @@ import (
 	"skep/store"
 )
 
-// healthTimeout bounds the call back to a manager that wants to join.
-const healthTimeout = 5 * time.Second
+const (
+	// healthTimeout bounds the call back to a manager that wants to join.
+	healthTimeout = 5 * time.Second
+	// rollbackTimeout bounds how long a join that is refused late keeps its turn to take back what
+	// it did. What is left then is put out by control/rotator.
+	rollbackTimeout = 5 * time.Second
+)
 
 // Group is what joining and leaving need of the raft group.
 type Group interface {
@@ -94,6 +99,9 @@ func (s *Membership) Join(ctx context.Context, r *api.JoinRequest) (*api.JoinRes
 	}
 	// Whoever demoted or removed the node in between did not find it among the members.
 	if err := s.mayJoin(ctx, caller.NodeID); err != nil {
+		// The caller may be gone by now: what was added is taken out all the same.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+		defer cancel()
 		if failed := s.Group.RemoveMember(ctx, raftID); failed != nil {
 			return nil, model.Errorf(model.Unavailable, "%w; taking it out of the group again: %w", err, failed)
 		}
