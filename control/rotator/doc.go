@@ -7,7 +7,8 @@
 //     is to be a worker first leaves raft and only then becomes one; as long as
 //     the others could not go on without it, it stays, and its status says why. A
 //     leader that is to leave hands over, and the next one goes on. What is in
-//     raft without being a manager of this swarm (its node was removed) is put out.
+//     raft without being a manager of this swarm (its node was removed) is put
+//     out: that is looked for when leadership begins, and every half minute.
 //   - Network keys. The cluster has three for each of two subsystems. Every period
 //     the oldest of each goes and a new one comes, one step at a time, as engines
 //     can follow no more than that.

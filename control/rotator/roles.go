@@ -2,8 +2,11 @@ package rotator
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"skep/api"
@@ -35,6 +38,11 @@ const (
 	lookAgain = 5 * time.Second
 	// One removal or transfer may take this long before it is tried anew.
 	removalTimeout = 5 * time.Second
+	// Strangers are looked for this often: no change of the store tells of a join that was refused
+	// late and could not be taken back.
+	strangersPeriod = 30 * time.Second
+	// demotionWaits begins the status message of a node that has to stay for now.
+	demotionWaits = "demotion waits: "
 	// strangers is the key of what is in raft without a node.
 	strangers = ""
 )
@@ -81,7 +89,7 @@ func (r Roles) Loop() loop.Loop[string] {
 // unsettled reports whether a node's role is not the one it is to have.
 func unsettled(n *api.Node) bool { return n.GetRole() != n.GetSpec().GetDesiredRole() }
 
-func (r Roles) plan(_ *loop.Env, s *store.Snapshot, keys []string, out *loop.Plan[string]) {
+func (r Roles) plan(env *loop.Env, s *store.Snapshot, keys []string, out *loop.Plan[string]) {
 	for _, id := range keys {
 		if out.Full() {
 			out.Again(id)
@@ -89,6 +97,7 @@ func (r Roles) plan(_ *loop.Env, s *store.Snapshot, keys []string, out *loop.Pla
 		}
 		if id == strangers {
 			out.Effect(eviction{roles: r})
+			out.WakeAt(strangers, env.Now.Add(strangersPeriod))
 			continue
 		}
 		n, ok := s.Nodes.Get(id)
@@ -138,9 +147,9 @@ func (e departure) Do(ctx context.Context, s *store.Store) error {
 		}
 		if why := err.Error(); why != told {
 			told = why
-			e.roles.Log.Warn("a manager that is to leave has to stay", "node.id", e.nodeID, "err", err)
+			e.roles.Log.Warn("a manager that is to leave has to stay", "node.id", e.nodeID, "error", err)
 		}
-		if err := e.tell(ctx, s, "demotion waits: "+told); err != nil { // a new session of the node takes it away
+		if err := e.tell(ctx, s, demotionWaits+told); err != nil { // a new session of the node takes it away
 			return err
 		}
 		if !await(ctx, changed) {
@@ -177,10 +186,7 @@ func (e departure) tell(ctx context.Context, s *store.Store, message string) err
 	})
 }
 
-func waiting(s *api.NodeStatus) bool {
-	const prefix = "demotion waits: "
-	return len(s.GetMessage()) >= len(prefix) && s.GetMessage()[:len(prefix)] == prefix
-}
+func waiting(s *api.NodeStatus) bool { return strings.HasPrefix(s.GetMessage(), demotionWaits) }
 
 // withMessage returns a copy of s with a message; with none, one that told of waiting goes.
 func withMessage(s *api.NodeStatus, message string) *api.NodeStatus {
@@ -233,19 +239,21 @@ type eviction struct{ roles Roles }
 func (eviction) Key() string { return "leave-raft" }
 
 // Do takes out what has no node, or one that is and is to be a worker. Those that still are
-// managers have a departure of their own.
+// managers have a departure of their own. One that has to stay keeps no other.
 func (e eviction) Do(ctx context.Context, s *store.Store) error {
+	var failed []error
 	for _, m := range e.roles.Raft.Members() {
 		n, ok := s.Read().Nodes.Get(m.GetNodeId())
 		if ok && (n.GetRole() == api.NodeRole_MANAGER || n.GetSpec().GetDesiredRole() == api.NodeRole_MANAGER) {
 			continue
 		}
 		if err := e.roles.remove(ctx, m.GetNodeId()); err != nil {
-			return err
+			failed = append(failed, fmt.Errorf("put out node %s: %w", m.GetNodeId(), err))
+			continue
 		}
 		e.roles.Log.Info("member of raft put out: its node is no manager of this swarm", "node.id", m.GetNodeId())
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // await returns true when changed is closed or it is time to look again, false when ctx ends.
