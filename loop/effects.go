@@ -49,7 +49,7 @@ func (e *effects) work(ctx context.Context, key string, a asked) {
 		if err == nil {
 			retry = firstRetry
 		} else if ctx.Err() == nil {
-			e.log.Warn("effect failed and will be tried again", "effect", key, "after", retry, "err", err)
+			e.log.Warn("effect failed and will be tried again", "effect", key, "after", retry, "error", err)
 			sleep(ctx, retry)
 			retry = min(2*retry, lastRetry)
 		}

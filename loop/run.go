@@ -31,13 +31,13 @@ func (r *Runner) Run(ctx context.Context) error {
 		case err == nil:
 			pause = 0
 		case errors.As(err, &leftOut{}):
-			r.log.Error("writes were left out of a step", "err", err)
+			r.log.Error("writes were left out of a step", "error", err)
 		case model.KindOf(err) == model.Unavailable, model.KindOf(err) == model.Exhausted:
 			// Not leading: a Reset follows when this manager leads again. Too large: the
 			// next step is smaller.
-			r.log.Debug("step not taken", "err", err)
+			r.log.Debug("step not taken", "error", err)
 		default:
-			r.log.Error("step not taken", "err", err)
+			r.log.Error("step not taken", "error", err)
 			pause = min(max(firstPause, 2*pause), lastPause)
 		}
 		if err := r.await(ctx, next, busy, pause); err != nil {

@@ -1,6 +1,7 @@
 package rotator
 
 import (
+	"cmp"
 	"crypto/rand"
 	"io"
 	"slices"
@@ -49,7 +50,7 @@ func (k Keys) Loop() loop.Loop[string] {
 	return loop.Loop[string]{
 		Name: "network-keys",
 		Keys: func(c store.Change, dirty func(string)) {
-			switch o := cmpOr(c.New, c.Old).(type) {
+			switch o := cmp.Or(c.New, c.Old).(type) {
 			case *api.Cluster:
 				if was, ok := c.Old.(*api.Cluster); o.GetId() == k.ClusterID &&
 					(!ok || len(was.GetNetworkBootstrapKeys()) != len(o.GetNetworkBootstrapKeys())) {
@@ -64,13 +65,6 @@ func (k Keys) Loop() loop.Loop[string] {
 		All:  func(_ *store.Snapshot, dirty func(string)) { dirty(k.ClusterID) },
 		Plan: k.plan,
 	}
-}
-
-func cmpOr(a, b store.Object) store.Object {
-	if a != nil {
-		return a
-	}
-	return b
 }
 
 func (k Keys) plan(env *loop.Env, s *store.Snapshot, ids []string, out *loop.Plan[string]) {

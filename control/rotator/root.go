@@ -2,6 +2,7 @@ package rotator
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/x509"
 	"encoding/pem"
 	"time"
@@ -53,7 +54,7 @@ func (r Root) Loop() loop.Loop[rootStep] {
 	return loop.Loop[rootStep]{
 		Name: "root",
 		Keys: func(c store.Change, dirty func(rootStep)) {
-			switch o := cmpOr(c.New, c.Old).(type) {
+			switch o := cmp.Or(c.New, c.Old).(type) {
 			case *api.Cluster:
 				if was, ok := c.Old.(*api.Cluster); o.GetId() == r.ClusterID && (!ok || was.GetRootCa() != o.GetRootCa()) {
 					dirty(rootNext)
