@@ -16,6 +16,8 @@ const (
 	digestInterval = 256
 	// digestsKept bounds how many indexes are compared at a time, and how many states wait.
 	digestsKept = 16
+	// digestWindow is how far behind and ahead of what is applied here opinions are kept.
+	digestWindow = digestsKept * digestInterval
 	// digestSlice is how many objects are hashed at a time, digestRest how long nothing is then. The
 	// first digest after a start is one of everything, just when agents and clients come back: it
 	// takes some seconds longer and delays nobody. Later ones are of some hundred objects.
@@ -36,7 +38,7 @@ type divergence struct {
 	mu       sync.Mutex
 	captured []captured // states that are to be hashed, the oldest first
 	opinions map[uint64]*opinions
-	newest   uint64
+	applied  uint64 // the newest state that was reached here
 	wake     chan struct{}
 }
 
@@ -68,6 +70,12 @@ func (d *divergence) reached(index uint64, state *store.Snapshot) {
 		d.captured = d.captured[1:]
 	}
 	d.captured = append(d.captured, captured{index, state})
+	d.applied = max(d.applied, index)
+	for i := range d.opinions {
+		if !d.near(i) {
+			delete(d.opinions, i)
+		}
+	}
 	d.mu.Unlock()
 	d.ring()
 }
@@ -87,19 +95,18 @@ func (d *divergence) ring() {
 	}
 }
 
-// note keeps an opinion, and those of the newest indexes only.
+// near reports whether an index is not too far from what is applied here to keep opinions of it.
+func (d *divergence) near(index uint64) bool {
+	if index > d.applied {
+		return index-d.applied <= digestWindow
+	}
+	return d.applied-index < digestWindow
+}
+
+// note keeps an opinion, if it is one of an index at which states are compared and near what is
+// applied here. What another member says never moves that: no index, however large, drops others.
 func (d *divergence) note(from, index uint64, hash []byte) {
-	d.newest = max(d.newest, index)
-	oldest := uint64(0)
-	if d.newest > digestsKept*digestInterval {
-		oldest = d.newest - digestsKept*digestInterval
-	}
-	for i := range d.opinions {
-		if i <= oldest {
-			delete(d.opinions, i)
-		}
-	}
-	if index <= oldest || index%digestInterval != 0 {
+	if index%digestInterval != 0 || !d.near(index) {
 		return
 	}
 	o := d.opinions[index]
@@ -197,7 +204,12 @@ func (d *divergence) judge() error {
 			o.since = time.Now()
 		case v.wrong == "" && v.settled && !o.said:
 			o.said = true
-			d.log.Error("other managers hold another state at the same place of the log than this one and most; they stop by themselves", "raft.index", index, "raft.ids", fmt.Sprintf("%x", v.others))
+			log := d.log.With("raft.index", index, "raft.ids", fmt.Sprintf("%x", v.others))
+			if v.most {
+				log.Error("other managers hold another state at the same place of the log than this one and most; they stop by themselves: remove them from the swarm and let them join again")
+			} else {
+				log.Error("other managers hold another state at the same place of the log than this one, and no most agree: the leader's counts, and who differs from it stops by itself; keep its state directory for a report, remove it from the swarm and let it join again", "raft.leader", fmt.Sprintf("%x", leader))
+			}
 		case v.wrong != "" && (v.settled || time.Since(o.since) >= digestPatience && !o.since.IsZero()):
 			return fmt.Errorf("this manager's state after entry %d of the raft log is %x, and %s: it stops, since what it answers may be wrong; keep its state directory for a report, remove it from the swarm and let it join again", index, own, v.wrong)
 		case o.since.IsZero():
@@ -212,6 +224,7 @@ type verdict struct {
 	differ  bool
 	others  []uint64 // who holds another state than this manager
 	wrong   string   // why this manager is wrong, "" while it is not known to be
+	most    bool     // most members hold what this manager does
 	settled bool     // no opinion that is not there yet can change that
 }
 
@@ -237,7 +250,7 @@ func weigh(members []uint64, leader, self uint64, of map[uint64][]byte) (v verdi
 		return v
 	}
 	if agree*2 > len(members) {
-		v.settled = true
+		v.most, v.settled = true, true
 		return v
 	}
 	for hash, n := range count {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -235,6 +236,75 @@ func TestOfThreeManagersWithOneAwayForLongTheFollowerThatDiffersStops(t *testing
 			t.Errorf("the follower ended with %v", err)
 		}
 	})
+}
+
+func TestNoIndexThatAMemberNamesEndsTheComparison(t *testing.T) {
+	t.Parallel()
+	for name, indexes := range map[string][]uint64{
+		"the largest of all":         {math.MaxUint64},
+		"the largest that is one":    {math.MaxUint64 - digestInterval + 1},
+		"each one a bit further":     {5 * digestInterval, 16 * digestInterval, 31 * digestInterval, 46 * digestInterval, 200 * digestInterval},
+		"none":                       {0},
+		"one that is not compared":   {digestInterval + 1},
+		"just what is not taken now": {digestWindow + digestInterval},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				g := newComparing(ctx, 3)
+				for _, d := range g.compares {
+					for _, index := range indexes {
+						d.heard(3, index, []byte("x"))
+					}
+				}
+				g.apply(t, 1, digestInterval, 10, 1)
+				for _, index := range indexes {
+					g.compares[0].heard(3, index, []byte("x"))
+				}
+				if err := <-g.ended[1]; err == nil || !strings.Contains(err.Error(), "2 of 3 managers agree") {
+					t.Errorf("the manager that differs ended with %v", err)
+				}
+				d := g.compares[0]
+				d.mu.Lock()
+				defer d.mu.Unlock()
+				if n := len(d.opinions[digestInterval].of); n != 3 || len(d.opinions) > 2*digestsKept+1 {
+					t.Errorf("%d of 3 opinions are kept, of %d indexes", n, len(d.opinions))
+				}
+			})
+		})
+	}
+}
+
+func TestWhoCountsIsSaidWhenManagersDiffer(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		members int
+		says    string
+	}{
+		"of two the leader":  {2, "no most agree: the leader's counts, and who differs from it stops by itself; keep its state directory for a report, remove it"},
+		"of three the other": {3, "than this one and most; they stop by themselves: remove them"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				g := newComparing(ctx, test.members)
+				var log strings.Builder
+				g.compares[0].log = slog.New(slog.NewTextHandler(&log, nil))
+				g.apply(t, 1, digestInterval, 10, 1)
+				if err := <-g.ended[1]; err == nil {
+					t.Error("the manager that differs ended without an error")
+				}
+				synctest.Wait()
+				if !strings.Contains(log.String(), test.says) || strings.Count(log.String(), "\n") != 1 {
+					t.Errorf("the leader says %q, want once %q", log.String(), test.says)
+				}
+			})
+		})
+	}
 }
 
 // The index of a restored state is not known until something is applied: nothing is said of it.
