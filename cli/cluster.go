@@ -41,6 +41,7 @@ func (a *app) clusterList() *cobra.Command {
 	var quiet bool
 	c := &cobra.Command{
 		Use: "ls", Aliases: []string{"list"}, Short: "List the swarm", Args: arguments(0, 0),
+		Example: "  swarmctl cluster ls\n  swarmctl cluster ls -q",
 		RunE: func(c *cobra.Command, _ []string) error {
 			control, err := a.control()
 			if err != nil {
@@ -63,6 +64,7 @@ func (a *app) clusterList() *cobra.Command {
 func (a *app) clusterInspect() *cobra.Command {
 	return &cobra.Command{
 		Use: "inspect [NAME]", Short: "Show the swarm's settings", Args: arguments(0, 1),
+		Example: "  swarmctl cluster inspect\n  swarmctl cluster inspect -o json",
 		RunE: func(c *cobra.Command, args []string) error {
 			control, err := a.control()
 			if err != nil {
@@ -121,6 +123,9 @@ func summarizeCluster(s *summary, c *api.Cluster, managers []*api.Node, rotation
 	if r := spec.GetRaft(); r != nil {
 		s.linef("Snapshot interval", "%d", r.SnapshotInterval)
 		s.linef("Entries kept", "%d", r.LogEntriesForSlowFollowers)
+		if r.HeartbeatTick != 0 || r.ElectionTick != 0 {
+			s.linef("Raft ticks", "heartbeat %d, election %d (for stock managers; those of this release keep their own)", r.HeartbeatTick, r.ElectionTick)
+		}
 	}
 	locked := "no"
 	if spec.GetEncryptionConfig().GetAutoLockManagers() {

@@ -141,7 +141,9 @@ func TestSettingsOfTheSwarmAreChanged(t *testing.T) {
 		s := newSwarm(t, 1, 0)
 		s.ctl("cluster", "update", "--snapshot-interval", "5000", "--keep-entries", "100", "--keep-snapshots", "2", "--heartbeat-tick", "2", "--election-tick", "20",
 			"--taskhistory", "3", "--certexpiry", "24h", "--external-ca", "protocol=cfssl,url=https://ca.test/sign,cacert="+root+",label=x", "--external-ca", `"protocol=CFSSL","url=https://other.test/a,b"`).
-			expect(t, ExitOK, clusterID+"\n")
+			expect(t, ExitOK, clusterID+"\n", "Note: the raft ticks are stored for stock managers; managers of this release keep their own.\n")
+		s.ctl("cluster", "inspect").expect(t, ExitOK, "heartbeat 2, election 20 (for stock managers; those of this release keep their own)")
+		s.ctl("cluster", "update", "--help").expect(t, ExitOK, "without a leader; stored for stock managers, those of this release keep their own ticks")
 		spec := s.clusterNow().Spec
 		if r := spec.Raft; r.SnapshotInterval != 5000 || r.LogEntriesForSlowFollowers != 100 || r.KeepOldSnapshots != 2 || r.HeartbeatTick != 2 || r.ElectionTick != 20 {
 			t.Errorf("raft settings are %v", r)

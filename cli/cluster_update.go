@@ -55,6 +55,9 @@ func (a *app) clusterUpdate() *cobra.Command {
 			return err
 		}
 		fmt.Fprintln(a.Out, updated.Id)
+		if c.Flags().Changed("heartbeat-tick") || c.Flags().Changed("election-tick") {
+			fmt.Fprintln(a.Err, "Note: the raft ticks are stored for stock managers; managers of this release keep their own.")
+		}
 		if is := updated.GetSpec().GetEncryptionConfig().GetAutoLockManagers(); is && (!was || f.rotateUnlockKey) {
 			return a.printUnlockKey(c.Context(), false)
 		}
@@ -96,8 +99,8 @@ func (f *clusterFlags) register(c *cobra.Command) {
 	flags.Uint64Var(&f.snapshotInterval, "snapshot-interval", 0, "managers write a snapshot every `N` entries of the log")
 	flags.Uint64Var(&f.keepSnapshots, "keep-snapshots", 0, "managers keep `N` snapshots beside the newest")
 	flags.Uint64Var(&f.entries, "keep-entries", 0, "managers keep `N` entries behind a snapshot, so that one that lags need not load it")
-	flags.Uint32Var(&f.heartbeatTick, "heartbeat-tick", 0, "the leader says every `N` ticks that it leads")
-	flags.Uint32Var(&f.electionTick, "election-tick", 0, "managers elect after `N` ticks without a leader")
+	flags.Uint32Var(&f.heartbeatTick, "heartbeat-tick", 0, "the leader says every `N` ticks that it leads; stored for stock managers, those of this release keep their own ticks")
+	flags.Uint32Var(&f.electionTick, "election-tick", 0, "managers elect after `N` ticks without a leader; stored for stock managers, those of this release keep their own ticks")
 	flags.StringSliceVar(&f.rotate, "rotate-join-token", nil, "make a new join token for `ROLE` worker or manager; the old one is refused from then on")
 	flags.BoolVar(&f.rotateUnlockKey, "rotate-unlock-key", false, "make a new unlock key and print it")
 }

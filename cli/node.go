@@ -59,6 +59,7 @@ func (a *app) nodeList() *cobra.Command {
 	var quiet bool
 	c := &cobra.Command{
 		Use: "ls", Aliases: []string{"list"}, Short: "List nodes", Args: arguments(0, 0),
+		Example: "  swarmctl node ls\n  swarmctl node ls -q",
 		RunE: func(c *cobra.Command, _ []string) error {
 			control, err := a.control()
 			if err != nil {
@@ -99,6 +100,7 @@ func (a *app) nodeInspect() *cobra.Command {
 	var all bool
 	c := &cobra.Command{
 		Use: "inspect NODE", Short: "Show one node and its tasks", Args: arguments(1, 1),
+		Example: "  swarmctl node inspect host-1\n  swarmctl node inspect host-1 --all",
 		RunE: func(c *cobra.Command, args []string) error {
 			control, err := a.control()
 			if err != nil {
@@ -173,6 +175,7 @@ func editNode(ctx context.Context, control api.ControlClient, n *api.Node, edit 
 func (a *app) nodeAvailability(verb, short, already string, want api.NodeSpec_Availability) *cobra.Command {
 	return &cobra.Command{
 		Use: verb + " NODE…", Short: short, Args: arguments(1, -1),
+		Example: "  swarmctl node " + verb + " host-1 host-2",
 		RunE: func(c *cobra.Command, args []string) error {
 			control, err := a.control()
 			if err != nil {
@@ -239,6 +242,11 @@ func (a *app) nodeRemove() *cobra.Command {
 	var force bool
 	c := &cobra.Command{
 		Use: "rm NODE…", Aliases: []string{"remove"}, Short: "Remove nodes that have left or are down", Args: arguments(1, -1),
+		Long: `Remove nodes that have left or are down.
+
+A manager is demoted first, also one that is down: it leaves the group of
+managers then, and can be removed as a worker.`,
+		Example: "  swarmctl node rm host-1\n  swarmctl node demote host-2 && swarmctl node rm host-2",
 		RunE: func(c *cobra.Command, args []string) error {
 			control, err := a.control()
 			if err != nil {

@@ -44,7 +44,8 @@ func TestHelpSaysWhatAFlagTakes(t *testing.T) {
 	for _, command := range [][]string{
 		{}, {"service", "create"}, {"service", "update"}, {"service", "scale"}, {"service", "wait"}, {"task", "logs"}, {"node", "update"},
 		{"cluster", "update"}, {"cluster", "join-token"}, {"cluster", "health"}, {"cluster", "rotate-ca"}, {"cluster", "unlock"}, {"cluster", "unlock-key"},
-		{"cluster", "leave"}, {"node", "promote"}, {"node", "demote"}, {"secret", "create"}, {"config", "create"},
+		{"cluster", "leave"}, {"node", "promote"}, {"node", "demote"}, {"cluster", "ls"}, {"cluster", "inspect"},
+		{"node", "ls"}, {"node", "inspect"}, {"node", "activate"}, {"node", "pause"}, {"node", "drain"}, {"node", "rm"}, {"secret", "create"}, {"config", "create"},
 	} {
 		t.Run(strings.Join(command, " "), func(t *testing.T) {
 			t.Parallel()
