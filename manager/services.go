@@ -90,8 +90,7 @@ func (m *Manager) RegisterLocal(r grpc.ServiceRegistrar) {
 	s := m.services
 	api.RegisterControlServer(r, s.control)
 	api.RegisterWatchServer(r, s.watch)
-	api.RegisterCAServer(r, s.ca)
-	api.RegisterNodeCAServer(r, s.ca)
+	s.ca.Register(r)
 	api.RegisterDispatcherServer(r, s.dispatcher)
 	api.RegisterHealthServer(r, s.health)
 	api.RegisterLogsServer(r, &logbroker.Logs{})
