@@ -14,6 +14,7 @@ import (
 
 	"skep/api"
 	"skep/ca"
+	"skep/model"
 	"skep/raft"
 )
 
@@ -147,34 +148,25 @@ func addresses(s raft.Status) (itself string, others []string) {
 func (m *Manager) Alone() bool { return len(group{m}.Members()) < 2 }
 
 // Leave takes this manager out of the group, whose others go on without it; a leader hands
-// over first. It is refused where they would be no majority.
+// over first. It is refused where they would be no majority. What may succeed later is tried
+// again until ctx ends.
 func (m *Manager) Leave(ctx context.Context) error {
-	for ctx.Err() == nil {
+	why := model.Errorf(model.Unavailable, "no manager leads")
+	for {
 		select {
 		case <-m.removed: // perhaps before the answer to who asked for it
 			return nil
 		default:
 		}
-		is := group{m}.status()
-		if is.Leader == is.ID {
-			if err := (group{m}).TransferLeadership(ctx, 0); err != nil {
-				return err
-			}
-			continue
+		if ctx.Err() != nil {
+			return fmt.Errorf("the others did not let this manager go in time: %w", why)
 		}
 		leader, changed := m.leader.get()
-		if leader.Addr != "" {
-			conn, err := m.conns.to(leader.Addr)
-			if err != nil {
-				return err
-			}
-			_, err = api.NewRaftMembershipClient(conn).Leave(ctx, &api.LeaveRequest{Node: &api.RaftMember{RaftId: is.ID}})
-			switch status.Code(err) {
-			case codes.Unavailable, codes.ResourceExhausted:
-			case codes.Canceled: // by this manager's own end, if ctx goes on
-			default:
-				return err
-			}
+		switch done, err := m.leaveOnce(ctx, leader.Addr); {
+		case done:
+			return err
+		case err != nil && ctx.Err() == nil:
+			why = err
 		}
 		timer := time.NewTimer(joinFirst)
 		select {
@@ -185,5 +177,30 @@ func (m *Manager) Leave(ctx context.Context) error {
 		}
 		timer.Stop()
 	}
-	return context.Cause(ctx)
+}
+
+// leaveOnce takes a step of Leave: it hands over if this manager leads, else it asks the leader, if one
+// is known. done is false if there is more to do or err may not come again.
+func (m *Manager) leaveOnce(ctx context.Context, leader string) (done bool, err error) {
+	is := group{m}.status()
+	if is.Leader == is.ID {
+		err := group{m}.TransferLeadership(ctx, 0)
+		return err != nil && model.KindOf(err) != model.Unavailable, err
+	}
+	if leader == "" {
+		return false, nil
+	}
+	conn, err := m.conns.to(leader)
+	if err != nil {
+		return true, err
+	}
+	_, err = api.NewRaftMembershipClient(conn).Leave(ctx, &api.LeaveRequest{Node: &api.RaftMember{RaftId: is.ID}})
+	switch status.Code(err) {
+	case codes.Unavailable, codes.ResourceExhausted, codes.DeadlineExceeded:
+		return false, err
+	case codes.Canceled: // by this manager's own end, if ctx goes on
+		return false, err
+	default:
+		return true, err
+	}
 }

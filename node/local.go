@@ -37,7 +37,7 @@ func (l local) Status(context.Context, *skep.StatusRequest) (*skep.StatusRespons
 		r.Managers = append(r.Managers, p.GetPeer().GetAddr())
 	}
 	switch {
-	case n.leaving.Load():
+	case n.leaving.Load() != nil:
 		r.State = skep.StatusResponse_LEAVING
 		r.Message = "leaving the swarm"
 	case m != nil && m.Waits() == "":

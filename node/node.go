@@ -70,9 +70,12 @@ type node struct {
 	playing  chan struct{}
 	playOnce sync.Once
 	// left is closed when the node has left the swarm, by its own wish.
-	left    chan struct{}
-	leaving atomic.Bool
-	played  bool // it has been a manager or a worker before, since it was started
+	left chan struct{}
+	// leaving is the try to leave that is under way or has succeeded, and departures has it
+	// until it begins.
+	leaving    atomic.Pointer[departure]
+	departures chan *departure
+	played     bool // it has been a manager or a worker before, since it was started
 }
 
 // Run runs a node until ctx ends, which is no error, or until it cannot go on.
@@ -87,7 +90,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.check(); err != nil {
 		return err
 	}
-	n := &node{cfg: cfg, machine: cfg.Machine.withDefaults(), playing: make(chan struct{}), left: make(chan struct{}), foreign: make(chan struct{}, 1)}
+	n := &node{cfg: cfg, machine: cfg.Machine.withDefaults(), playing: make(chan struct{}), left: make(chan struct{}), departures: make(chan *departure, 1), foreign: make(chan struct{}, 1)}
 	if cfg.Metrics != nil {
 		n.grpcMetrics = rpc.NewMetrics(cfg.Metrics)
 	}
@@ -254,11 +257,13 @@ func (n *node) serve(ctx context.Context) error {
 		return ignoreCanceled(n.agent.Run(agentCtx))
 	})
 	n.keepIdentity(agentCtx, group.Go)
+	group.Go(func() error { n.leaveWhenAsked(base); return nil })
 	n.cfg.Log.InfoContext(ctx, "swarmd runs", slog.String("node.id", n.identity.NodeID()), slog.String("role", ca.OU(n.identity.Role())),
 		slog.String("socket", n.cfg.Socket))
 
 	select {
 	case <-ctx.Done():
+		n.awaitDeparture(base) // the others may have let it go already
 		if n.cfg.StopTasks {
 			n.stopTasks(base)
 		}

@@ -107,16 +107,12 @@ func (n *node) manage(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, remote.Close())
 	}
+	defer n.noManager()
 	err = n.runManager(ctx, m, remote)
-	n.manager.Store(nil)
-	n.addr.Store(nil)
-	if n.leaving.Load() {
-		// The others have let it go: what it has is removed when the node ends.
-		select {
-		case <-n.left:
-		case <-ctx.Done():
-		}
+	select {
+	case <-n.left: // what it has is removed when the node ends
 		return nil
+	default:
 	}
 	switch {
 	case !n.manages():
@@ -125,6 +121,12 @@ func (n *node) manage(ctx context.Context) error {
 		return n.setAside(ctx)
 	}
 	return err
+}
+
+// noManager says that this node runs no manager any more.
+func (n *node) noManager() {
+	n.manager.Store(nil)
+	n.addr.Store(nil)
 }
 
 // listenRemote opens the manager's port, unless it is open; nil says that ctx ended before. For a node that was promoted
@@ -280,6 +282,10 @@ func (n *node) runManager(ctx context.Context, m *manager.Manager, remote net.Li
 	end()
 	<-ran
 	drain(server, endedLimit)
+	// The others may have let it go: its tasks are stopped now, and who asked for that is told. What
+	// becomes of the tasks the others hear.
+	n.noManager()
+	n.awaitDeparture(ctx)
 	err = stopLocal(endedLimit)
 	return errors.Join(ignoreCanceled(group.Wait()), err)
 }

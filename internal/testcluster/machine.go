@@ -41,6 +41,8 @@ type Machine struct {
 	Disk *vfs.Mem
 	// Tasks is where the machine's tasks run. They outlive swarmd, and end with the power.
 	Tasks *fake.Executor
+	// Stopping is how long tasks that start from now on take to stop.
+	Stopping time.Duration
 	// Config is what the next start of swarmd gets; Machine, Now and Log are set then.
 	Config node.Config
 
@@ -98,7 +100,7 @@ func (m *Machine) newExecutor() *fake.Executor {
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			m.started[t.GetId()]++
-			return fake.Script{}
+			return fake.Script{Stopping: m.Stopping}
 		},
 	})
 }

@@ -16,6 +16,12 @@ import (
 // Deploy creates a service of that many processes on workers, and waits until they run.
 func (c *Cluster) Deploy(name string, replicas uint64) *api.Service {
 	c.t.Helper()
+	return c.DeployOn("node.role==worker", name, replicas)
+}
+
+// DeployOn is Deploy on the nodes that a constraint allows.
+func (c *Cluster) DeployOn(constraint, name string, replicas uint64) *api.Service {
+	c.t.Helper()
 	payload, err := anypb.New(&skep.ProcessSpec{Command: "/bin/" + name})
 	if err != nil {
 		c.t.Fatal(err)
@@ -24,7 +30,7 @@ func (c *Cluster) Deploy(name string, replicas uint64) *api.Service {
 		Annotations: &api.Annotations{Name: name},
 		Task: &api.TaskSpec{
 			Runtime:   &api.TaskSpec_Generic{Generic: &api.GenericRuntimeSpec{Kind: "process", Payload: payload}},
-			Placement: &api.Placement{Constraints: []string{"node.role==worker"}},
+			Placement: &api.Placement{Constraints: []string{constraint}},
 		},
 		Mode: &api.ServiceSpec_Replicated{Replicated: &api.ReplicatedService{Replicas: replicas}},
 	}
