@@ -103,6 +103,18 @@ func TestAManagerThatJustDidNotAnswerIsLeftForLast(t *testing.T) {
 	}
 }
 
+// Who renews the certificate may have begun before the address is known.
+func TestAManagerThatKnowsNoOtherIsKnownToThoseWhoAskAlready(t *testing.T) {
+	t.Parallel()
+	n := knowing(t)
+	asks := n.joiner()
+	n.knowItself("127.0.0.1:1")
+	n.knowItself("127.0.0.1:2")
+	if got := asks.Managers.String(); got != "127.0.0.1:1" {
+		t.Errorf("it asks %q, want the first address", got)
+	}
+}
+
 // pick has a session at one of the managers that n knows, and returns which.
 func pick(t *testing.T, n *node, registered bool, ended error) string {
 	t.Helper()

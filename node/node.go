@@ -43,8 +43,8 @@ type node struct {
 	dir         *stateDir
 	files       *ca.Files
 	identity    *ca.Identity
-	rootKey     []byte // set while a swarm that this node founds has no cluster object yet
-	managers    *client.Managers
+	rootKey     []byte           // set while a swarm that this node founds has no cluster object yet
+	managers    *client.Managers // the same once the parts run: several use it
 	renewer     *ca.Renewer
 	agent       *agent.Agent
 	grpcMetrics *rpc.Metrics

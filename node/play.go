@@ -170,9 +170,7 @@ func (n *node) newManager(ctx context.Context, listening net.Addr, metrics *leas
 	if err := n.checkOwn(addr); err != nil {
 		return nil, err
 	}
-	if len(n.managers.Peers()) == 0 {
-		n.managers = client.NewManagers(addr)
-	}
+	n.knowItself(addr)
 	force, unforced, err := n.force(ctx)
 	if err != nil {
 		return nil, err
@@ -202,6 +200,14 @@ func (n *node) newManager(ctx context.Context, listening net.Addr, metrics *leas
 	n.addr.Store(&addr)
 	n.manager.Store(m)
 	return m, nil
+}
+
+// knowItself makes this node's manager the one that it knows, if it knows none. The list stays the same:
+// others use it already.
+func (n *node) knowItself(addr string) {
+	if len(n.managers.Peers()) == 0 {
+		n.managers.Set(client.NewManagers(addr).Peers())
+	}
 }
 
 // checkOwn refuses to be at the address of the only manager that could take this one in.
