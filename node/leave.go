@@ -96,13 +96,21 @@ func (n *node) leave(ctx context.Context, d *departure) error {
 	return nil
 }
 
-// awaitDeparture waits until this node is not about to leave any more, or ctx ends.
-func (n *node) awaitDeparture(ctx context.Context) {
-	if d := n.leaving.Load(); d != nil {
-		select {
-		case <-d.over:
-		case <-ctx.Done():
-		}
+// awaitDeparture waits while this node is about to leave and ctx goes on, and reports whether it has left.
+func (n *node) awaitDeparture(ctx context.Context) (left bool) {
+	d := n.leaving.Load()
+	if d == nil {
+		return false
+	}
+	select {
+	case <-d.over:
+	case <-ctx.Done():
+	}
+	select {
+	case <-n.left:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -45,6 +45,9 @@ func (l local) Status(context.Context, *skep.StatusRequest) (*skep.StatusRespons
 		if err := n.expired(); err != nil {
 			r.Message = "asks for a new certificate: " + err.Error()
 		}
+	case n.stalled.Load() != nil:
+		r.State = skep.StatusResponse_STARTING
+		r.Message = *n.stalled.Load()
 	case n.expired() != nil:
 		r.State = skep.StatusResponse_STARTING
 		r.Message = "asks for a new certificate: " + n.expired().Error()
@@ -103,6 +106,9 @@ func (n *node) socketConfig() rpc.Config {
 func (n *node) notManager(fullMethod string) error {
 	if n.manager.Load() != nil {
 		return model.Errorf(model.Unimplemented, "%s is not served here", fullMethod)
+	}
+	if why := n.stalled.Load(); why != nil {
+		return model.Errorf(model.Unavailable, "%s", *why)
 	}
 	text := fmt.Sprintf("this node is a worker and cannot answer %s: ask a manager (%s)", fullMethod[strings.LastIndexByte(fullMethod, '/')+1:], n.managers)
 	if why := n.refused.Load(); why != nil {

@@ -58,6 +58,8 @@ type node struct {
 	registered atomic.Bool
 	// ownFailed is set when the last session with its own manager came to nothing.
 	ownFailed atomic.Bool
+	// stalled is what keeps the node from being what its certificate says, nil if nothing does.
+	stalled atomic.Pointer[string]
 	// away is the manager that was the last not to answer, only for the agent's goroutine.
 	away string
 	// refused is why the last session with another manager came to nothing, nil since one

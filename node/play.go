@@ -24,8 +24,6 @@ const (
 	// drainLimit is how long requests in flight may take when a server stops; those of a
 	// manager that has ended cannot be answered any more, and only learn of it.
 	drainLimit, endedLimit = 2 * time.Second, 200 * time.Millisecond
-	// listenAgain is when a promoted node tries its port again.
-	listenAgain = 5 * time.Second
 )
 
 // play is what the node is to the swarm, a worker or a manager, one after the other
@@ -40,14 +38,16 @@ func (n *node) play(ctx context.Context) error {
 		}
 		switch {
 		case err != nil && full(err) && n.started():
-			n.waitForSpace(ctx, err)
+			// It has tasks to look after and is no use to anybody when it ends for that; one that
+			// starts tells who started it.
+			if err := n.stall(ctx, "the disk of the state directory, "+n.dir.path+", is full, so this node is no manager, and cannot become one or cease to be one, until there is space; free some, it tries again by itself", err, func() error { return nil }); err != nil {
+				return err
+			}
 		case err != nil:
 			return err
 		}
-		select {
-		case <-n.left:
+		if n.awaitDeparture(ctx) {
 			<-ctx.Done()
-		default:
 		}
 	}
 	return nil
@@ -74,13 +74,13 @@ func (n *node) while(ctx context.Context, role api.NodeRole) (context.Context, c
 }
 
 // work answers on the socket as a worker does, as long as the node is one.
-func (n *node) work(ctx context.Context) error {
+func (n *node) work(life context.Context) error {
 	n.closeRemote()
 	n.played = true
-	if err := n.retire(ctx); err != nil {
+	if err := n.retire(life); err != nil {
 		return err
 	}
-	ctx, cancel := n.while(ctx, api.NodeRole_WORKER)
+	ctx, cancel := n.while(life, api.NodeRole_WORKER)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
 	stop, err := n.answer(group, n.socketConfig(), func(r grpc.ServiceRegistrar) { n.registerLocal(r) })
@@ -89,6 +89,7 @@ func (n *node) work(ctx context.Context) error {
 	}
 	n.playOnce.Do(func() { close(n.playing) })
 	<-ctx.Done()
+	n.awaitDeparture(life)
 	err = stop(drainLimit)
 	return errors.Join(ignoreCanceled(group.Wait()), err)
 }
@@ -97,9 +98,9 @@ func (n *node) work(ctx context.Context) error {
 func (n *node) manage(ctx context.Context) error {
 	ctx, cancel := n.while(ctx, api.NodeRole_MANAGER)
 	defer cancel()
-	remote := n.listenRemote(ctx)
-	if remote == nil {
-		return nil
+	remote, err := n.listenRemote(ctx)
+	if err != nil {
+		return ignoreCanceled(err)
 	}
 	metrics := &lease{Registerer: n.cfg.Metrics}
 	defer metrics.end()
@@ -109,12 +110,9 @@ func (n *node) manage(ctx context.Context) error {
 	}
 	defer n.noManager()
 	err = n.runManager(ctx, m, remote)
-	select {
-	case <-n.left: // what it has is removed when the node ends
-		return nil
-	default:
-	}
 	switch {
+	case n.awaitDeparture(ctx): // what it has is removed when the node ends
+		return nil
 	case !n.manages():
 		return nil // work gives up what only managers have
 	case errors.Is(err, raft.ErrRemoved):
@@ -129,27 +127,25 @@ func (n *node) noManager() {
 	n.addr.Store(nil)
 }
 
-// listenRemote opens the manager's port, unless it is open; nil says that ctx ended before. For a node that was promoted
-// a port that is taken is no reason to end: it works on and tries again.
-func (n *node) listenRemote(ctx context.Context) net.Listener {
+// listenRemote opens the manager's port, unless it is open. For a node that was promoted a port that is
+// taken is no reason to end: it works on and tries again, until ctx ends.
+func (n *node) listenRemote(ctx context.Context) (net.Listener, error) {
 	if l := n.remote; l != nil {
 		n.remote = nil
-		return l
+		return l, nil
 	}
-	for {
-		l, err := n.machine.ListenRemote(n.cfg.Listen)
-		if err == nil {
-			return l
-		}
-		n.cfg.Log.ErrorContext(ctx, "this node was promoted and cannot open the port of a manager; it tries again", slog.Any("error", err))
-		timer := time.NewTimer(listenAgain)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
-		}
+	l, err := n.machine.ListenRemote(n.cfg.Listen)
+	if err == nil {
+		return l, nil
 	}
+	err = n.stall(ctx, "this node was promoted and cannot open the port of a manager; it tries again by itself", err, func() (err error) {
+		l, err = n.machine.ListenRemote(n.cfg.Listen)
+		return err
+	})
+	if err == nil && l == nil {
+		err = ctx.Err()
+	}
+	return l, err
 }
 
 func (n *node) newManager(ctx context.Context, listening net.Addr, metrics *lease) (*manager.Manager, error) {

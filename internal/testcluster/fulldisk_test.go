@@ -3,6 +3,7 @@ package testcluster_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"skep/api"
+	"skep/api/skep"
 	"skep/client"
 	"skep/internal/testcluster"
 	"skep/vfs"
@@ -87,6 +89,9 @@ func TestANodeWhoseDiskIsFullWhenItsRoleChangesKeepsItsTasksAndFollowsLater(t *t
 					if role == api.NodeRole_MANAGER && fault.Hits() == 0 {
 						c.T().Fatal("it had nothing to write")
 					}
+					if role == api.NodeRole_MANAGER && file != "swarm-node.*" {
+						wantSaid(c, "w1", "the disk of the state directory")
+					}
 					fault.Remove()
 					if role == api.NodeRole_MANAGER {
 						c.AwaitManager("w1")
@@ -99,4 +104,16 @@ func TestANodeWhoseDiskIsFullWhenItsRoleChangesKeepsItsTasksAndFollowsLater(t *t
 			})
 		})
 	}
+}
+
+// wantSaid waits until a machine's node says on its socket why it is not yet what it is to be.
+func wantSaid(c *testcluster.Cluster, name, why string) {
+	c.T().Helper()
+	c.Await(name+" says why it does not start", 10*time.Second, func() error {
+		is := c.Status(name)
+		if is.GetState() != skep.StatusResponse_STARTING || !strings.Contains(is.GetMessage(), why) {
+			return fmt.Errorf("it is %v", is)
+		}
+		return nil
+	})
 }
