@@ -27,7 +27,7 @@ const (
 )
 
 // join asks the other managers, one after the other, to take this one into their group
-// until one does or ctx ends.
+// until one does or ctx ends, or for a node that is new to the swarm one refuses.
 func (m *Manager) join(ctx context.Context) (*raft.JoinInfo, error) {
 	pause := joinFirst
 	for {
@@ -47,7 +47,9 @@ func (m *Manager) join(ctx context.Context) (*raft.JoinInfo, error) {
 			m.cfg.Log.WarnContext(ctx, "this manager was not taken into the group yet", slog.String("addr", addr), slog.Any("error", err))
 			switch status.Code(err) {
 			case codes.FailedPrecondition, codes.InvalidArgument, codes.NotFound:
-				return nil, fmt.Errorf("join the managers at %s: %s", addr, status.Convert(err).Message())
+				if !m.cfg.Settled {
+					return nil, fmt.Errorf("join the managers at %s: %s", addr, status.Convert(err).Message())
+				}
 			default:
 			}
 		}

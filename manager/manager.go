@@ -53,6 +53,9 @@ type Config struct {
 	Managers func() []string
 	// Opened is told this manager's raft id when its log is there. Nil: nobody is.
 	Opened func(raftID uint64) error
+	// Settled is set for a node that has been part of the swarm before: what the others refuse to take into
+	// their group is asked for again, since a node that works is not to end for it.
+	Settled bool
 	// ForceNew makes this manager the only one of its group, when quorum is gone for good. Forced is
 	// told when that is done, and before any other can join: whoever sets ForceNew afterwards loses
 	// those who have. Nil: nobody is.

@@ -78,6 +78,7 @@ type node struct {
 	leaving    atomic.Pointer[departure]
 	departures chan *departure
 	played     bool // it has been a manager or a worker before, since it was started
+	fresh      bool // it joined as a manager in this run, and is none of the group yet
 }
 
 // Run runs a node until ctx ends, which is no error, or until it cannot go on.
@@ -136,6 +137,7 @@ func (n *node) run(ctx context.Context) (err error) {
 		if err := n.becomeMember(ctx); err != nil {
 			return err
 		}
+		n.fresh = n.manages()
 	}
 	if err := n.registerMetrics(); err != nil {
 		return fmt.Errorf("register metrics: %w", err)

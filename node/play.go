@@ -87,6 +87,7 @@ func (n *node) work(life context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.fresh = false
 	n.playOnce.Do(func() { close(n.playing) })
 	<-ctx.Done()
 	n.awaitDeparture(life)
@@ -174,7 +175,7 @@ func (n *node) newManager(ctx context.Context, listening net.Addr, metrics *leas
 	cfg := manager.Config{
 		Identity: n.identity, FS: n.machine.FS, Dir: n.dir.join(raftDir), RaftKey: *keys.Write(), OldRaftKeys: keys.Read(),
 		Addr: addr, Now: n.cfg.Now, Log: n.cfg.Log, Version: n.cfg.Version,
-		Dial: n.dialManager, Connect: n.machine.Dial, Managers: n.otherManagers(addr), Opened: n.raftOpened, Refused: n.denied,
+		Dial: n.dialManager, Connect: n.machine.Dial, Managers: n.otherManagers(addr), Opened: n.raftOpened, Refused: n.denied, Settled: !n.fresh,
 		ForceNew: force, Forced: n.noteForced, Unforced: unforced,
 	}
 	if n.cfg.Metrics != nil {
@@ -217,6 +218,7 @@ func (n *node) checkOwn(addr string) error {
 
 // raftOpened notes that this node has a log: from then on, one that is missing was lost.
 func (n *node) raftOpened(id uint64) error {
+	n.fresh = false
 	return n.dir.edit(func(s *state) bool {
 		if s.RaftID == id {
 			return false

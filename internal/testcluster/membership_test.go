@@ -450,6 +450,33 @@ func TestAnUnknownStoreActionInTheLogIsRefusedAndNotSkipped(t *testing.T) {
 	})
 }
 
+// Whoever promotes a node cannot tell whether the others reach it there.
+func TestAPromotedNodeThatNobodyReachesWorksOnAndIsAManagerOnceItIsReached(t *testing.T) {
+	t.Parallel()
+	testcluster.Run(t, 1, func(c *testcluster.Cluster) {
+		c.Managers(3)
+		const elsewhere = "10.0.9.9"
+		w1 := c.Prepare("w1", api.NodeRole_WORKER)
+		w1.Config.Advertise = elsewhere + ":4242"
+		w1.Restart()
+		c.AwaitReady("w1")
+		kept := c.KeepsTasks(c.DeployOn("node.hostname==w1", "web", 2))
+		if err := c.SetRole("w1", api.NodeRole_MANAGER); err != nil {
+			c.T().Fatal(err)
+		}
+		wantSaid(c, "w1", "this manager cannot reach the new one at "+elsewhere)
+		c.Wait(30 * time.Second)
+		if !w1.Running() {
+			c.T().Fatalf("it has ended: %v", w1.Ended(time.Second))
+		}
+		c.AwaitReady("w1")
+		kept()
+		w1.Move(elsewhere)
+		c.AwaitManager("w1")
+		kept()
+	})
+}
+
 // Fault 36 of the reliability promises: the tokens.
 func TestAJoinTokenRotationUnderLoadAndPartitionLocksNobodyOut(t *testing.T) {
 	t.Parallel()
