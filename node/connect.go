@@ -45,11 +45,11 @@ func (n *node) connectLocal() (grpc.ClientConnInterface, func(error), error) {
 	}, nil
 }
 
-// connectRemote reaches one of the managers that this node knows, but the one that was the
+// connectRemote reaches one of the other managers that this node knows, but the one that was the
 // last to fail only if there is no other. One that registered the node is a good one,
 // however that session ended.
 func (n *node) connectRemote(context.Context) (grpc.ClientConnInterface, func(error), error) {
-	addr, ok := n.managers.Pick(rand.Float64(), n.away)
+	addr, ok := n.managers.Pick(rand.Float64(), n.avoided()...)
 	if !ok {
 		return nil, nil, fmt.Errorf("no manager is known: %s lists none; join again with an empty --state-dir", n.dir.join(stateFile))
 	}
@@ -71,6 +71,25 @@ func (n *node) connectRemote(context.Context) (grpc.ClientConnInterface, func(er
 		}
 		_ = conn.Close()
 	}, nil
+}
+
+// avoided are the managers to ask only if there is no other: the one that was the last to fail, and
+// this node's own, which is in the list as others have it. While that one has not joined the others it
+// has no leader, and says so only after having waited for one.
+func (n *node) avoided() []string {
+	var own []string
+	others := 0
+	for _, p := range n.managers.Peers() {
+		if addr := n.addr.Load(); p.GetPeer().GetNodeId() == n.identity.NodeID() || addr != nil && p.GetPeer().GetAddr() == *addr {
+			own = append(own, p.GetPeer().GetAddr())
+		} else {
+			others++
+		}
+	}
+	if others < 2 {
+		return own // whoever fails is asked again rather than oneself
+	}
+	return append(own, n.away)
 }
 
 // silent reports whether what ended a session was not said by a manager, but that none

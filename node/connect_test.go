@@ -3,7 +3,9 @@ package node
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +102,36 @@ func TestAManagerThatJustDidNotAnswerIsLeftForLast(t *testing.T) {
 		if got := pick(t, n, false, errors.New("refused")); got != a {
 			t.Errorf("the only one that is known is picked again, got %q", got)
 		}
+	}
+}
+
+// A manager that the others have given up, or have not taken in yet, is in its own list: it would
+// wait for a leader that it does not have.
+func TestANodesOwnManagerIsAskedOnlyIfThereIsNoOther(t *testing.T) {
+	t.Parallel()
+	const own, a, b = "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"
+	for name, test := range map[string]struct {
+		known, picked []string
+		away          string
+	}{
+		"two others":                         {[]string{own, a, b}, []string{a, b}, ""},
+		"two others, one of which just fell": {[]string{own, a, b}, []string{a}, b},
+		"one other, which just fell":         {[]string{own, a}, []string{a}, a},
+		"no other":                           {[]string{own}, []string{own}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := knowing(t)
+			n.addr.Store(new(own))
+			picked := map[string]bool{}
+			for range 100 {
+				n.away, n.managers = test.away, client.NewManagers(test.known...)
+				picked[pick(t, n, true, nil)] = true
+			}
+			if got := slices.Sorted(maps.Keys(picked)); !slices.Equal(got, test.picked) {
+				t.Errorf("it asked %q, want %q", got, test.picked)
+			}
+		})
 	}
 }
 
