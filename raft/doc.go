@@ -43,9 +43,9 @@
 // run for as long as there is something to wait for: while a snapshot is written, one that
 // nobody needs is dropped, or leadership is handed over.
 //
-// To write a snapshot, to send one, or to restore one while the member runs takes at most half
-// of the time, a few milliseconds in turn: nobody waits for it, and writes go on. A start is not
-// held up like this, and takes no snapshot before its log is applied.
+// To write a snapshot, or to send one, takes at most half of the time, a few milliseconds in
+// turn: writes go on meanwhile. To restore one is not held up like this, and a start takes
+// no snapshot before its log is applied.
 //
 // On disk there is a directory "log" (package wal) and a directory "snapshots" (package
 // snap), whose files are sealed by package seal. The last two snapshots are kept, and the log

@@ -378,7 +378,7 @@ type restoring struct {
 func (a *applier) restoreReceived(ctx context.Context, r *restoring) error {
 	a.elected = 0
 	a.follow()
-	if _, err := a.load(r.meta.Index, func(r io.Reader) io.Reader { return &paced{Reader: r, pace: pace{stop: ctx.Done()}} }); err != nil {
+	if _, err := a.load(r.meta.Index); err != nil {
 		r.done <- err
 		return err
 	}

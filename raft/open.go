@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"path"
 	"time"
 
@@ -104,7 +103,7 @@ func (n *Node) restoreNewest() (candidate, error) {
 	}
 	c.any = len(indexes) > 0
 	for _, index := range indexes {
-		meta, err := n.load(index, func(r io.Reader) io.Reader { return r })
+		meta, err := n.load(index)
 		var damage *seal.DamageError
 		switch {
 		case err == nil:
@@ -165,9 +164,9 @@ func (n *Node) restore(dir string, newest candidate, found *wal.Recovered) error
 	return nil
 }
 
-// load restores the state machine from a snapshot, which it reads through. If the file is damaged,
-// which is an error, the state is as it was.
-func (n *Node) load(index uint64, through func(io.Reader) io.Reader) (snap.Meta, error) {
+// load restores the state machine from a snapshot. If the file is damaged, which is an error, the
+// state is as it was.
+func (n *Node) load(index uint64) (snap.Meta, error) {
 	info, err := n.cfg.FS.Stat(n.snapshots.File(index))
 	if err != nil {
 		return snap.Meta{}, fmt.Errorf("open raft snapshot: %w", err)
@@ -176,7 +175,7 @@ func (n *Node) load(index uint64, through func(io.Reader) io.Reader) (snap.Meta,
 	if err != nil {
 		return snap.Meta{}, err
 	}
-	if err := errors.Join(n.cfg.StateMachine.Restore(through(r)), r.Close()); err != nil {
+	if err := errors.Join(n.cfg.StateMachine.Restore(r), r.Close()); err != nil {
 		return snap.Meta{}, fmt.Errorf("restore raft snapshot %s: %w", n.snapshots.File(index), err)
 	}
 	n.snapshotSize.Store(uint64(info.Size()))

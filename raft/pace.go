@@ -1,9 +1,6 @@
 package raft
 
-import (
-	"io"
-	"time"
-)
+import "time"
 
 const (
 	// paceBytes is how much of a snapshot is worked on at a time, paceRest how long nothing is
@@ -36,15 +33,4 @@ func (p *pace) on(n int) {
 		p.bytes, p.since = 0, time.Now()
 	}
 	p.bytes += n
-}
-
-// paced is a reader of a snapshot, and whoever reads it, at a pace.
-type paced struct {
-	io.Reader
-	pace
-}
-
-func (p *paced) Read(b []byte) (int, error) {
-	p.on(len(b))
-	return p.Reader.Read(b)
 }
